@@ -1,0 +1,59 @@
+//! Pieces of JSON schema that the derive can't say: bounded durations, shares, times, opaque JSON.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// Go duration string, not negative, at most 32 characters: `30s`, `1h30m`.
+pub fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "maxLength": 32,
+        "pattern": r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$",
+    })
+}
+
+/// Whole per cent: `0%` to `100%`.
+pub fn percent(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^(100|[1-9]?[0-9])%$" })
+}
+
+/// A share of a cohort (`10%`) or a count of devices (`5`).
+pub fn batch_size(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-int-or-string": true })
+}
+
+/// A JSON object kept as it is.
+pub fn opaque_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// Time of day, `HH:MM`.
+pub fn time_of_day(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$" })
+}
+
+/// `apps` of a device as people write it: the fields that Tranche reads are typed, everything else is passed through.
+pub fn apps(_: &mut SchemaGenerator) -> Schema {
+    let service = json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "serviceId": { "x-kubernetes-int-or-string": true },
+            "serviceName": { "type": "string", "maxLength": 253 },
+            "imageName": { "type": "string", "maxLength": 512 },
+            "config": {
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": true,
+                "properties": { "image": { "type": "string", "maxLength": 512 } },
+            },
+        },
+    });
+    let app = json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "properties": {
+            "appName": { "type": "string", "maxLength": 253 },
+            "services": { "type": "array", "maxItems": 64, "items": service },
+        },
+    });
+    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": app })
+}

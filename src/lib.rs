@@ -1,0 +1,4 @@
+//! Tranche (placeholder for the architecture page)
+pub mod api;
+pub mod clock;
+pub mod problem;
