@@ -1,0 +1,3 @@
+//! Pushes, as registries tell of them.
+pub mod pattern;
+pub mod tags;
