@@ -1,0 +1,173 @@
+//! What intake needs to know of one policy, compiled once and asked for every push.
+//!
+//! Decides whether a policy wants an image. A policy that can't be read or followed is a claim too: it says so when a
+//! push finds no other, and it never stops the others.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource as _, ResourceExt as _};
+
+use super::intake::rollout_name;
+use super::pattern::Pattern;
+use super::reason::Reason;
+use super::tags::TagFilter;
+use crate::api::condition::truncate;
+use crate::api::policy::{ImageUpdatePolicySpec, OnNewImage, StrategyType};
+use crate::api::{ImageRef, ImageUpdatePolicy};
+
+/// Longest policy name; the CRD's own limit. A rollout's name is made from it and must fit a label.
+const MAX_POLICY_NAME: usize = 48;
+/// Longest excerpt of a parser's complaint about an unreadable policy.
+const MAX_COMPLAINT: usize = 300;
+
+/// Which policy. Sorts by namespace, then name: the order in which policies are asked and listed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for PolicyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// One policy's word on images.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Whose.
+    pub key: PolicyKey,
+    /// What its rollouts are owned by; absent for a policy that no API server has given a UID.
+    pub owner: Option<OwnerReference>,
+    rules: Result<Rules, String>,
+}
+
+#[derive(Clone, Debug)]
+struct Rules {
+    pattern: Pattern,
+    tags: Result<TagFilter, String>,
+    suspend: bool,
+    strategy: StrategyType,
+    on_new_image: OnNewImage,
+    active: Option<String>,
+    /// Repository of the active rollout, where the status tells.
+    active_repository: Option<String>,
+    rejected: Vec<(ImageRef, String)>,
+}
+
+/// What a policy makes of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing: it doesn't speak of it.
+    Silent,
+    /// It may well speak of it, but can't be read.
+    Unreadable(Reason),
+    /// It speaks of it and wants no rollout.
+    No(Reason),
+    /// It wants a rollout, by that strategy.
+    Yes(StrategyType),
+}
+
+impl Claim {
+    /// Compiles a policy.
+    #[must_use]
+    pub fn of(policy: &ImageUpdatePolicy) -> Self {
+        let key = PolicyKey { namespace: policy.namespace().unwrap_or_default(), name: policy.name_any() };
+        let rules = if key.name.len() > MAX_POLICY_NAME {
+            Err("metadata.name is longer than 48 characters".to_owned())
+        } else {
+            Rules::of(policy)
+        };
+        let owner =
+            policy.controller_owner_ref(&()).map(|owner| OwnerReference { block_owner_deletion: Some(false), ..owner });
+        Self { key, owner, rules }
+    }
+
+    /// A policy that isn't even of the policy's shape.
+    #[must_use]
+    pub fn unreadable(key: PolicyKey, why: &str) -> Self {
+        Self { key, owner: None, rules: Err(truncate(why.to_owned(), MAX_COMPLAINT)) }
+    }
+
+    /// What the policy makes of an image.
+    #[must_use]
+    pub fn word_on(&self, image: &ImageRef) -> Word {
+        let rules = match &self.rules {
+            Ok(rules) => rules,
+            Err(why) => return Word::Unreadable(Reason::InvalidPolicy(why.clone())),
+        };
+        if !rules.pattern.matches(&image.repository, image.tag.as_deref()) {
+            return Word::Silent;
+        }
+        match rules.objection(&self.key.name, image) {
+            Some(reason) => Word::No(reason),
+            None => Word::Yes(rules.strategy),
+        }
+    }
+}
+
+impl Rules {
+    fn of(policy: &ImageUpdatePolicy) -> Result<Self, String> {
+        let ImageUpdatePolicySpec { suspend, image, tags, strategy, on_new_image, .. } = &policy.spec;
+        let pattern = Pattern::parse(&image.pattern).map_err(|error| format!("spec.image.pattern: {error}"))?;
+        let tags = TagFilter::new(tags.as_ref()).map_err(|error| format!("spec.tags.{error}"));
+        let status = policy.status.as_ref();
+        let active = status.and_then(|status| status.active_rollout.clone());
+        let active_repository = status
+            .and_then(|status| status.latest.as_ref())
+            .filter(|latest| Some(&latest.rollout) == active.as_ref())
+            .and_then(|latest| latest.image.parse::<ImageRef>().ok())
+            .map(|image| image.repository);
+        let rejected = status
+            .iter()
+            .flat_map(|status| &status.rejected)
+            .filter_map(|rejected| Some((rejected.image.parse().ok()?, rejected.rollout.clone())))
+            .collect();
+        Ok(Self {
+            pattern,
+            tags,
+            suspend: *suspend,
+            strategy: strategy.type_,
+            on_new_image: *on_new_image,
+            active,
+            active_repository,
+            rejected,
+        })
+    }
+
+    /// The first thing that is against a rollout of a matching image.
+    fn objection(&self, policy: &str, image: &ImageRef) -> Option<Reason> {
+        if self.suspend {
+            return Some(Reason::Suspended);
+        }
+        let tags = match &self.tags {
+            Ok(tags) => tags,
+            Err(why) => return Some(Reason::InvalidPolicy(why.clone())),
+        };
+        if let Some(Err(refusal)) = image.tag.as_deref().map(|tag| tags.check(tag)) {
+            return Some(refusal.into());
+        }
+        if let Some((rejected, rollout)) = self.rejected.iter().find(|(rejected, _)| is_rejected(rejected, image)) {
+            return Some(Reason::Rejected { image: rejected.to_string(), rollout: rollout.clone() });
+        }
+        let active = self.active.as_ref().filter(|_| self.on_new_image == OnNewImage::Ignore)?;
+        // A policy may span repositories; only a rollout of the same one is in the way.
+        let elsewhere = self.active_repository.as_ref().is_some_and(|repository| *repository != image.repository);
+        let same_image = *active == rollout_name(policy, image);
+        (!elsewhere && !same_image).then(|| Reason::Busy { active: active.clone() })
+    }
+}
+
+/// A rejected image comes back under no disguise that can be seen through: the same digest is the same image whatever its
+/// tag; without both digests the tag has to do.
+fn is_rejected(rejected: &ImageRef, pushed: &ImageRef) -> bool {
+    rejected.repository == pushed.repository
+        && match (&rejected.digest, &pushed.digest) {
+            (Some(rejected), Some(pushed)) => rejected == pushed,
+            (Some(_) | None, None) | (None, Some(_)) => rejected.tag.is_some() && rejected.tag == pushed.tag,
+        }
+}
