@@ -1,5 +1,9 @@
 //! Tranche (placeholder for the architecture page)
 pub mod api;
 pub mod clock;
+pub mod controller;
+pub mod kubeclient;
+pub mod plan;
 pub mod problem;
 pub mod registry;
+pub mod shutdown;

@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{DeviceClaim, FailurePolicy, Offer, StrategyType, Window};
+use super::policy::{DeviceClaim, FailurePolicy, HealthCheck, Offer, StrategyType, Window};
 use super::schema;
 
 /// One image on its way to the devices of one policy.
@@ -264,6 +264,9 @@ pub struct ImageRolloutStatus {
     /// Set while the rollout has stopped itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted: Option<Halted>,
+    /// When it last went on after a stop. Deadlines count from here at the earliest: a stopped rollout offers nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_time: Option<Time>,
     /// When the rollback began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_time: Option<Time>,
@@ -310,6 +313,10 @@ pub struct ResolvedPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub windows: Vec<Window>,
+    /// How a device's health is judged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub health_checks: Vec<HealthCheck>,
     /// What happens when devices fail.
     pub failure_policy: FailurePolicy,
     /// Release to verdict, at most.

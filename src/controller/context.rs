@@ -1,0 +1,172 @@
+//! What every pass shares.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::channel::mpsc;
+use kube::core::DeserializeGuard;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource as _, ResourceExt as _};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::metrics::ControllerMetrics;
+use crate::api::{ImageRollout, ImageUpdatePolicy};
+
+use super::backoff::Backoff;
+use super::devices::{DeviceIndex, is_older};
+
+/// Reference to a rollout as the runtime knows it.
+pub type RolloutRef = ObjectRef<DeserializeGuard<ImageRollout>>;
+/// Reference to a policy as the runtime knows it.
+pub type PolicyRef = ObjectRef<DeserializeGuard<ImageUpdatePolicy>>;
+
+/// Rollouts that may wait to be triggered; more are dropped and found by the next flush. Far more than can be active.
+const TRIGGER_QUEUE: usize = 4096;
+/// At most one status write a second for a rollout whose figures move.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What every pass shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The namespace served; `None`: all.
+    pub namespace: Option<String>,
+    /// The devices.
+    pub devices: DeviceIndex,
+    /// Pauses after failures of rollouts.
+    pub rollout_backoff: Backoff<RolloutRef>,
+    /// Pauses after failures of policies.
+    pub policy_backoff: Backoff<PolicyRef>,
+    /// Publisher of Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: ControllerMetrics,
+    stores: OnceLock<(Store<DeserializeGuard<ImageRollout>>, Store<DeserializeGuard<ImageUpdatePolicy>>)>,
+    /// Rollouts as our own last write left them, until the watch has caught up.
+    written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
+    trigger: mpsc::Sender<RolloutRef>,
+    triggered: Mutex<Option<mpsc::Receiver<RolloutRef>>>,
+}
+
+impl Context {
+    /// For one process.
+    #[must_use]
+    pub fn new(client: Client, namespace: Option<String>, metrics: ControllerMetrics) -> Arc<Self> {
+        let (trigger, triggered) = mpsc::channel(TRIGGER_QUEUE);
+        let reporter = Reporter { controller: "tranche-controller".into(), instance: std::env::var("HOSTNAME").ok() };
+        Arc::new(Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            namespace,
+            devices: DeviceIndex::default(),
+            rollout_backoff: Backoff::default(),
+            policy_backoff: Backoff::default(),
+            metrics,
+            stores: OnceLock::new(),
+            written: Mutex::default(),
+            trigger,
+            triggered: Mutex::new(Some(triggered)),
+        })
+    }
+
+    pub(crate) fn set_stores(
+        &self,
+        rollouts: Store<DeserializeGuard<ImageRollout>>,
+        policies: Store<DeserializeGuard<ImageUpdatePolicy>>,
+    ) {
+        // Set once, by `run`, before anything reads it.
+        let _ = self.stores.set((rollouts, policies));
+    }
+
+    pub(crate) fn take_trigger(&self) -> impl Stream<Item = RolloutRef> + Send + 'static {
+        futures::stream::StreamExt::flatten(futures::stream::iter(self.triggered.lock().take()))
+    }
+
+    /// Has a rollout looked at soon.
+    pub fn trigger(&self, rollout: RolloutRef) {
+        // A full queue means that thousands are waiting already; the next flush or resync brings this one again.
+        let _ = self.trigger.clone().try_send(rollout);
+    }
+
+    /// Rollouts of a namespace that satisfy a condition.
+    pub fn rollouts_where(&self, namespace: Option<&str>, wanted: impl Fn(&ImageRollout) -> bool) -> Vec<RolloutRef> {
+        self.rollouts(namespace).iter().filter(|rollout| wanted(rollout)).map(|rollout| rollout_ref(rollout)).collect()
+    }
+
+    /// Every readable rollout of a namespace, each at least as new as our own last write of it.
+    #[must_use]
+    pub fn rollouts(&self, namespace: Option<&str>) -> Vec<ImageRollout> {
+        let Some((store, _)) = self.stores.get() else { return Vec::new() };
+        store
+            .state()
+            .into_iter()
+            .filter(|guard| guard.namespace().as_deref() == namespace)
+            .filter_map(|guard| guard.0.as_ref().ok().cloned())
+            .map(|rollout| self.freshest(rollout))
+            .collect()
+    }
+
+    /// A policy, `None` if there is none, and the parser's words if it can't be read.
+    #[must_use]
+    pub fn policy(&self, namespace: &str, name: &str) -> Option<Result<ImageUpdatePolicy, String>> {
+        let (_, store) = self.stores.get()?;
+        let guard = store.get(&ObjectRef::new(name).within(namespace))?;
+        Some(match &guard.0 {
+            Ok(policy) => Ok(policy.clone()),
+            Err(invalid) => Err(invalid.error.clone()),
+        })
+    }
+
+    /// The rollout, or what our own last write made of it if the watch has not brought that yet.
+    #[must_use]
+    pub fn freshest(&self, rollout: ImageRollout) -> ImageRollout {
+        let key = rollout_ref(&rollout);
+        let mut written = self.written.lock();
+        match written.get(&key) {
+            Some((ours, _))
+                if ours.uid() == rollout.uid()
+                    && is_older(
+                        &rollout.resource_version().unwrap_or_default(),
+                        &ours.resource_version().unwrap_or_default(),
+                    ) =>
+            {
+                ours.clone()
+            }
+            Some((ours, _)) if ours.uid() != rollout.uid() => {
+                written.remove(&key);
+                rollout
+            }
+            Some(_) | None => rollout,
+        }
+    }
+
+    /// Remembers what a write of ours made of a rollout.
+    pub fn wrote(&self, rollout: &ImageRollout) {
+        self.written.lock().insert(rollout_ref(rollout), (rollout.clone(), Instant::now()));
+    }
+
+    /// How long until the rollout's figures may be written again.
+    #[must_use]
+    pub fn until_next_status(&self, rollout: &RolloutRef) -> Option<Duration> {
+        let written = self.written.lock();
+        let (_, at) = written.get(rollout)?;
+        STATUS_INTERVAL.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
+    }
+
+    /// Forgets a rollout that is gone.
+    pub fn forget(&self, rollout: &RolloutRef) {
+        self.written.lock().remove(rollout);
+        self.rollout_backoff.succeeded(rollout);
+    }
+}
+
+/// Reference to a rollout.
+#[must_use]
+pub fn rollout_ref(rollout: &ImageRollout) -> RolloutRef {
+    let meta = rollout.meta();
+    ObjectRef::new(meta.name.as_deref().unwrap_or_default()).within(meta.namespace.as_deref().unwrap_or_default())
+}

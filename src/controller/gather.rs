@@ -1,0 +1,97 @@
+//! Gather and validate: from caches to what the planner looks at. No client.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+
+use crate::api::{ImageRollout, ImageUpdatePolicy};
+use crate::plan::classify::{Target, member};
+use crate::plan::observed::{DeviceView, Member, Observed, PolicyState, Sibling};
+use crate::plan::validated::{Invalid, Subject, ValidatedPolicy};
+use crate::plan::{Plan, WaitingOn, plan};
+
+use super::devices::Presence;
+
+/// A consistent copy of what one pass over one rollout needs.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The rollout.
+    pub rollout: ImageRollout,
+    /// Its policy: none, unreadable or invalid (in words), or valid.
+    pub policy: Option<Result<ValidatedPolicy, String>>,
+    /// The other rollouts of its policy and repository.
+    pub siblings: Vec<Sibling>,
+    /// Every device of the namespace.
+    pub devices: Vec<Arc<DeviceView>>,
+    /// Who was seen when.
+    pub presence: Presence,
+}
+
+impl Snapshot {
+    /// From the objects of the rollout's namespace.
+    #[must_use]
+    pub fn new(
+        rollout: ImageRollout,
+        policy: Option<Result<ImageUpdatePolicy, String>>,
+        rollouts: &[ImageRollout],
+        devices: Vec<Arc<DeviceView>>,
+        presence: Presence,
+    ) -> Self {
+        let name = rollout.name_any();
+        let siblings = rollouts
+            .iter()
+            .filter(|other| {
+                other.name_any() != name
+                    && other.spec.policy_ref == rollout.spec.policy_ref
+                    && other.metadata.deletion_timestamp.is_none()
+                    && same_repository(other, &rollout)
+            })
+            .map(Sibling::new)
+            .collect();
+        let policy = policy.map(|policy| {
+            policy.and_then(|policy| ValidatedPolicy::new(&policy).map_err(|error: Invalid| error.to_string()))
+        });
+        Self { rollout, policy, siblings, devices, presence }
+    }
+
+    /// One pass of the planner over it; `look` sees what the planner saw.
+    pub fn plan<T>(&self, now: jiff::Timestamp, look: impl FnOnce(&Observed<'_>, &Plan) -> T) -> (Plan, T) {
+        let policy = match &self.policy {
+            None => PolicyState::Missing,
+            Some(Err(why)) => PolicyState::Invalid(why),
+            Some(Ok(policy)) => PolicyState::Valid(policy),
+        };
+        let subject: Result<Subject, WaitingOn> = Subject::new(&self.rollout, policy);
+        let members = subject.as_ref().map(|subject| self.members(subject)).unwrap_or_default();
+        let observed = Observed {
+            rollout: &self.rollout,
+            policy,
+            subject: subject.as_ref(),
+            siblings: &self.siblings,
+            members: &members,
+            knowledge: self.presence.knowledge,
+        };
+        let plan = plan(&observed, now);
+        let seen = look(&observed, &plan);
+        (plan, seen)
+    }
+
+    /// The rollout's devices.
+    #[must_use]
+    pub fn members<'a>(&'a self, subject: &Subject) -> Vec<Member<'a>> {
+        let name = self.rollout.name_any();
+        let uid = self.rollout.uid().unwrap_or_default();
+        let manager = crate::api::policy_manager(&self.rollout.spec.policy_ref.name);
+        let target =
+            Target { rollout: &name, uid: &uid, image: &subject.image, manager: &manager, rules: &subject.rules };
+        self.devices.iter().filter_map(|view| member(view, self.presence.seen(&view.name), &target)).collect()
+    }
+}
+
+fn same_repository(a: &ImageRollout, b: &ImageRollout) -> bool {
+    let canonical = |rollout: &ImageRollout| {
+        crate::api::image::canonical_repository(&rollout.spec.image.repository)
+            .unwrap_or_else(|_| rollout.spec.image.repository.clone())
+    };
+    canonical(a) == canonical(b)
+}

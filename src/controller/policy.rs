@@ -1,0 +1,101 @@
+//! One pass over one policy: its status, and finished rollouts that are too many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Error as RuntimeError};
+use kube::runtime::watcher;
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::json;
+
+use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
+use crate::clock;
+use crate::plan::policy::plan_policy;
+use crate::plan::validated::ValidatedPolicy;
+
+use super::backoff::jittered;
+use super::context::{Context, PolicyRef};
+use super::error::{Class, Error};
+use super::{RECONCILE_TIMEOUT, RESYNC};
+
+/// One pass, bounded in time.
+///
+/// # Errors
+/// Whatever kept it from being finished.
+pub async fn reconcile(
+    guard: Arc<DeserializeGuard<ImageUpdatePolicy>>,
+    context: Arc<Context>,
+) -> Result<Action, Error> {
+    let name = guard.name_any();
+    let policy = match &guard.0 {
+        Ok(policy) => policy,
+        Err(invalid) => {
+            return Err(Error::Unreadable { kind: "ImageUpdatePolicy", name, why: invalid.error.clone() });
+        }
+    };
+    tokio::time::timeout(RECONCILE_TIMEOUT, pass(policy, &context))
+        .await
+        .map_err(|_| Error::Timeout(format!("policy {name}")))??;
+    context.policy_backoff.succeeded(&key(&guard));
+    context.metrics.passed("ImageUpdatePolicy");
+    Ok(Action::requeue(jittered(RESYNC)))
+}
+
+async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error> {
+    if policy.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let name = policy.name_any();
+    let namespace = policy.namespace().unwrap_or_default();
+    let all = context.rollouts(Some(&namespace));
+    let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
+    let valid = ValidatedPolicy::new(policy);
+    let plan = plan_policy(policy, valid.as_ref(), &rollouts, clock::now());
+    if plan.changed {
+        let api: Api<ImageUpdatePolicy> = Api::namespaced(context.client.clone(), &namespace);
+        let body = json!({
+            "apiVersion": ImageUpdatePolicy::api_version(&()),
+            "kind": ImageUpdatePolicy::kind(&()),
+            "metadata": { "name": name, "uid": policy.uid(), "resourceVersion": policy.resource_version() },
+            "status": plan.status,
+        });
+        api.patch_status(&name, &PatchParams::apply(CONTROLLER_MANAGER).force(), &Patch::Apply(&body))
+            .await
+            .map_err(|error| Error::Status(format!("policy {name}"), Box::new(error)))?;
+        context.metrics.wrote("PolicyStatus");
+    }
+    let api: Api<ImageRollout> = Api::namespaced(context.client.clone(), &namespace);
+    for old in plan.prune {
+        let Some(rollout) = rollouts.iter().find(|rollout| rollout.name_any() == old) else { continue };
+        // Only the finished rollout that was looked at, never one of the same name made since.
+        let preconditions = Preconditions { uid: rollout.uid(), resource_version: rollout.resource_version() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match api.delete(&old, &params).await {
+            Ok(_) => context.metrics.wrote("Prune"),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            Err(error) => return Err(Error::Prune(old, Box::new(error))),
+        }
+    }
+    Ok(())
+}
+
+fn key(guard: &DeserializeGuard<ImageUpdatePolicy>) -> PolicyRef {
+    PolicyRef::new(&guard.name_any()).within(&guard.namespace().unwrap_or_default())
+}
+
+/// What follows from a failed pass.
+pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, context: Arc<Context>) -> Action {
+    context.metrics.failed(error.label());
+    match error.class() {
+        Class::Stale => Action::requeue(jittered(Duration::from_millis(150))),
+        Class::Transient => Action::requeue(jittered(context.policy_backoff.failed(key(&guard)))),
+        Class::Invalid => Action::await_change(),
+    }
+}
+
+/// Logs the end of a pass.
+pub async fn finished(context: &Context, result: Result<(PolicyRef, Action), RuntimeError<Error, watcher::Error>>) {
+    super::rollout::log_end(context, "policy", result.map(|(key, _)| key.name));
+}

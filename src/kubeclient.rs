@@ -1,0 +1,43 @@
+//! The client of the API server, with bounds that fit a controller.
+//!
+//! kube's own default retries a refused call for minutes, hidden from the caller. Every caller here has a better plan:
+//! the controller tries again with a growing pause per object, the gateway and the webhook tell their client when to
+//! come back. So a call is made once, and its failure is seen.
+
+use std::time::Duration;
+
+use kube::{Client, Config};
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Neither a kubeconfig nor a pod.
+    #[error(
+        "no cluster to talk to: set KUBECONFIG (or ~/.kube/config) to a file that names one, or run inside a pod with a service account"
+    )]
+    Config(#[source] kube::config::InferConfigError),
+    /// The settings can't be used.
+    #[error("the cluster's settings can't be used")]
+    Build(#[source] Box<kube::Error>),
+}
+
+/// A client from KUBECONFIG or the pod's service account, and the namespace that these name.
+///
+/// # Errors
+/// When no cluster is configured, or its settings can't be used.
+pub async fn connect() -> Result<(Client, String), ClientError> {
+    let mut config = Config::infer().await.map_err(ClientError::Config)?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    let namespace = config.default_namespace.clone();
+    let client = with_config(config)?;
+    Ok((client, namespace))
+}
+
+/// A client for a given configuration.
+///
+/// # Errors
+/// When the settings can't be used.
+pub fn with_config(mut config: Config) -> Result<Client, ClientError> {
+    config.default_retry = false;
+    Client::try_from(config).map_err(|error| ClientError::Build(Box::new(error)))
+}

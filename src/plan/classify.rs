@@ -1,0 +1,172 @@
+//! A device as one rollout sees it: from spec and reports to a [`Member`], apart from the clock.
+//!
+//! Unknown is not a verdict: what a report does not say is evidence of nothing. The agent's `version` is not looked
+//! at, because it only proves a poll.
+
+use crate::api::ImageRef;
+
+use super::cohort::rank;
+use super::observed::{DeviceView, Evidence, Member, Standing};
+use super::validated::Rules;
+
+/// One rollout, as far as a device's place in it depends on it.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// Name of the rollout.
+    pub rollout: &'a str,
+    /// Its UID, for ranks.
+    pub uid: &'a str,
+    /// The image that devices are told.
+    pub image: &'a ImageRef,
+    /// Field manager of the policy's entries.
+    pub manager: &'a str,
+    /// What the rollout goes by.
+    pub rules: &'a Rules,
+}
+
+/// The device as a member of the rollout, or `None` when the rollout is not for it.
+#[must_use]
+pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &Target<'_>) -> Option<Member<'a>> {
+    let repository = target.image.repository.as_str();
+    let entry = view.entry(repository).filter(|entry| entry.entry.rollout == target.rollout);
+    let in_cohort = !view.deleting
+        && view.services_of(repository).next().is_some()
+        && target.rules.claims(&view.name, &view.labels);
+    if entry.is_none() && !in_cohort {
+        return None;
+    }
+    let selected = target
+        .rules
+        .batch_selectors
+        .iter()
+        .enumerate()
+        .filter(|(_, selector)| selector.matches(&view.labels))
+        .fold(0, |mask, (index, _)| mask | 1 << index);
+    Some(Member {
+        view,
+        // A device that carries its batch needs no rank any more; hashing is most of the cost of a pass.
+        rank: if entry.is_some() { 0 } else { rank(target.uid, &view.name) },
+        seen: seen.max(view.last_seen).map_or(i64::MIN, jiff::Timestamp::as_second),
+        since: entry.map_or(0, |entry| entry.entry.release_time.0.as_second()),
+        selected,
+        batch: entry.map_or(0, |entry| u8::try_from(entry.entry.batch).unwrap_or(u8::MAX)),
+        failed: view
+            .verdict(repository, target.rollout)
+            .is_some_and(|update| update.verdict == crate::api::device::Verdict::Failed),
+        standing: standing(view, target),
+    })
+}
+
+fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
+    let repository = target.image.repository.as_str();
+    let owner = view.entry(repository);
+    if owner.is_some_and(|owner| owner.managers.iter().any(|manager| manager != target.manager)) {
+        return Standing::Claimed;
+    }
+    match owner.map(|owner| &owner.entry).filter(|entry| entry.rollout == target.rollout) {
+        Some(entry) if entry.declared != view.declared(repository) => Standing::Overridden,
+        Some(entry) if entry.rolled_back => Standing::SentBack { arrived: runs_previous(view, repository, entry) },
+        Some(_) => Standing::Released(evidence(view, target)),
+        None => {
+            let declared_already = view.services_of(repository).all(|service| service.image.same_image(target.image));
+            // An entry of an older rollout still overrides what `apps` declares.
+            let overlaid = owner
+                .is_some_and(|owner| owner.entry.image.is_some() && owner.entry.declared == view.declared(repository));
+            if declared_already && !overlaid {
+                match evidence(view, target) {
+                    Evidence::Running => Standing::RunsAlready,
+                    Evidence::NoReport | Evidence::Missing | Evidence::OtherImage | Evidence::NotRunning => {
+                        Standing::DeclaredAlready
+                    }
+                }
+            } else if view.hold {
+                Standing::Held
+            } else {
+                Standing::Unreleased
+            }
+        }
+    }
+}
+
+/// What the device's last report says about the image it was told.
+fn evidence(view: &DeviceView, target: &Target<'_>) -> Evidence {
+    if view.reported.is_none() {
+        return Evidence::NoReport;
+    }
+    let mut worst = Evidence::Running;
+    for service in view.services_of(&target.image.repository) {
+        match view.reported_service(service) {
+            None => return Evidence::Missing,
+            Some(reported) => {
+                let right = reported.image.parse::<ImageRef>().is_ok_and(|image| image.same_image(target.image));
+                if !right {
+                    return Evidence::OtherImage;
+                }
+                if !reported.is_running() {
+                    worst = Evidence::NotRunning;
+                }
+            }
+        }
+    }
+    for name in &target.rules.watched_services {
+        let reported = view.reported.iter().flatten().find(|reported| reported.name == *name);
+        match reported {
+            None => return Evidence::Missing,
+            Some(reported) if !reported.is_running() => worst = Evidence::NotRunning,
+            Some(_) => {}
+        }
+    }
+    worst
+}
+
+/// Whether every service runs what the device had before the release.
+fn runs_previous(view: &DeviceView, repository: &str, entry: &crate::api::device::ImageEntry) -> bool {
+    let previous = entry.previous.as_deref().and_then(|text| text.parse::<ImageRef>().ok());
+    view.services_of(repository).all(|service| {
+        let wanted = previous.as_ref().unwrap_or(&service.image);
+        view.reported_service(service).is_some_and(|reported| {
+            reported.is_running() && reported.image.parse::<ImageRef>().is_ok_and(|image| image.same_image(wanted))
+        })
+    })
+}
+
+/// Where a rollback of this device would go: the image that it was last seen running well.
+///
+/// - It runs one image of the repository now, and no rollout has judged that image a failure on it: that image.
+/// - Else what its present entry would go back to.
+/// - Else (`None`) what `apps` declares. That is also the answer when its services run different images, because one
+///   reference could not bring all of them back.
+///
+/// Never the image that is about to be released: a rollback must lead somewhere else.
+#[must_use]
+pub fn previous_image(view: &DeviceView, target: &ImageRef) -> Option<String> {
+    let repository = target.repository.as_str();
+    let entry = view
+        .entry(repository)
+        .map(|entry| &entry.entry)
+        .filter(|entry| entry.image.is_some() && entry.declared == view.declared(repository));
+    let fallback = entry.and_then(|entry| entry.previous.clone()).filter(|text| !names(text, target));
+    let mut running: Option<ImageRef> = None;
+    for service in view.services_of(repository) {
+        let Some(image) = view
+            .reported_service(service)
+            .filter(|reported| reported.is_running())
+            .and_then(|reported| reported.image.parse::<ImageRef>().ok())
+            .filter(|image| image.repository == repository)
+        else {
+            return fallback;
+        };
+        match &running {
+            Some(first) if !first.same_image(&image) => return fallback,
+            Some(_) => {}
+            None => running = Some(image),
+        }
+    }
+    let failed_on_it =
+        entry.is_some_and(|entry| !entry.rolled_back && view.verdict(repository, &entry.rollout).is_some());
+    running.filter(|image| !failed_on_it && !image.same_image(target)).map(|image| image.to_string()).or(fallback)
+}
+
+fn names(text: &str, image: &ImageRef) -> bool {
+    text.parse::<ImageRef>().is_ok_and(|parsed| parsed.same_image(image))
+}

@@ -1,0 +1,225 @@
+//! From creation to end: which of a rollout's lives this pass is in.
+//!
+//! Precedence: deleted, RolledBack, ended, Cancelled, superseded; then not started, or running.
+
+use jiff::Timestamp;
+
+use crate::api::condition::truncate;
+use crate::api::policy::OnNewImage;
+use crate::api::rollout::{DesiredState, Phase};
+use crate::api::{ImageRef, ROLLOUT_FINALIZER};
+use crate::clock::whole_seconds;
+
+use super::observed::{Age, PolicyState, Sibling};
+use super::report::WaitingOn;
+use super::validated::{Subject, ValidatedPolicy};
+use super::{FinalizerChange, Pass, advance, cohort, deletion, release, rollback, status};
+
+pub(crate) fn run(pass: &mut Pass<'_>) {
+    let rollout = pass.observed.rollout;
+    let has_finalizer = rollout.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == ROLLOUT_FINALIZER);
+    if rollout.metadata.deletion_timestamp.is_some() {
+        if has_finalizer {
+            deletion::run(pass);
+        }
+        return;
+    }
+    if !has_finalizer {
+        pass.finalizer = FinalizerChange::Add;
+        return;
+    }
+    pass.status.observed_generation = rollout.metadata.generation;
+    if pass.old.observed_generation.is_none() {
+        status::created(pass);
+    }
+    match (rollout.spec.desired_state, pass.status.phase) {
+        (DesiredState::RolledBack, phase) if phase != Phase::RolledBack && pass.status.rollback_time.is_none() => {
+            rollback::begin(pass, "a person asked for it");
+        }
+        (DesiredState::RolledBack | DesiredState::Cancelled | DesiredState::Active, _) => {}
+    }
+    let subject = match pass.observed.subject {
+        Ok(subject) => subject,
+        Err(why) => return unclear(pass, why.clone()),
+    };
+    match pass.status.phase {
+        Phase::RolledBack => rollback::stragglers(pass, subject),
+        Phase::Cancelled | Phase::Superseded | Phase::Failed => rollback::requested(pass, subject),
+        Phase::Completed => release::latecomers(pass, subject),
+        Phase::Pending
+        | Phase::AwaitingApproval
+        | Phase::Progressing
+        | Phase::Soaking
+        | Phase::Paused
+        | Phase::Halted
+        | Phase::RollingBack => alive(pass, subject),
+    }
+}
+
+/// Spec or plan can't be understood: touch nothing, say why.
+fn unclear(pass: &mut Pass<'_>, why: WaitingOn) {
+    if !pass.status.phase.is_terminal() {
+        if pass.spec().desired_state != DesiredState::Active && pass.status.plan.is_none() {
+            // Nothing was ever released, so there is nothing to understand.
+            return end_unstarted(pass);
+        }
+        pass.wait(why);
+    }
+}
+
+fn alive(pass: &mut Pass<'_>, subject: &Subject) {
+    if pass.status.rollback_time.is_some() {
+        return rollback::everything(pass, subject);
+    }
+    if pass.spec().desired_state == DesiredState::Cancelled {
+        return end(pass, Phase::Cancelled, "cancelled: devices that run the image keep it, nobody else gets it");
+    }
+    if let Some(newer) = superseded_by(pass) {
+        let text = format!("rollout {newer} took over: devices that run this image keep it, nobody else gets it");
+        return end(pass, Phase::Superseded, &text);
+    }
+    if pass.status.plan.is_none() {
+        match start(pass, subject) {
+            Ok(()) => {}
+            Err(why) => {
+                pass.enter(Phase::Pending);
+                if let WaitingOn::NotBefore { time } = why {
+                    pass.requeue(time);
+                }
+                return pass.wait(why);
+            }
+        }
+        if pass.status.phase.is_terminal() {
+            return;
+        }
+    }
+    advance::run(pass, subject);
+}
+
+/// Ends a rollout that never started, as its desired state says.
+fn end_unstarted(pass: &mut Pass<'_>) {
+    match pass.spec().desired_state {
+        DesiredState::RolledBack => end(pass, Phase::RolledBack, "rolled back before anything was released"),
+        DesiredState::Cancelled => end(pass, Phase::Cancelled, "cancelled before anything was released"),
+        DesiredState::Active => {}
+    }
+}
+
+/// A terminal phase, reached now.
+pub(crate) fn end(pass: &mut Pass<'_>, phase: Phase, message: &str) {
+    pass.enter(phase);
+    pass.status.halted = None;
+    pass.status.message = truncate(message.to_owned(), 1024);
+    pass.status.completion_time = Some(whole_seconds(pass.now));
+}
+
+/// The newer rollout that takes over, under a policy that says so.
+fn superseded_by(pass: &Pass<'_>) -> Option<String> {
+    match on_new_image(pass) {
+        OnNewImage::Replace => {}
+        OnNewImage::Queue | OnNewImage::Ignore => return None,
+    }
+    let mine = Age::of(pass.observed.rollout);
+    pass.observed
+        .siblings
+        .iter()
+        .filter(|sibling| sibling.age > mine && counts(sibling))
+        .max_by(|a, b| a.age.cmp(&b.age))
+        .map(|sibling| sibling.name.clone())
+}
+
+/// Whether a rollout stands for the policy's latest image: neither stopped for good nor taken back.
+fn counts(sibling: &Sibling) -> bool {
+    match sibling.phase {
+        Phase::RolledBack | Phase::Cancelled | Phase::Superseded | Phase::Failed | Phase::RollingBack => false,
+        Phase::Pending
+        | Phase::AwaitingApproval
+        | Phase::Progressing
+        | Phase::Soaking
+        | Phase::Paused
+        | Phase::Halted
+        | Phase::Completed => sibling.desired == DesiredState::Active,
+    }
+}
+
+/// Whether this rollout's image is still the policy's latest.
+pub(crate) fn is_latest(pass: &Pass<'_>) -> bool {
+    let mine = Age::of(pass.observed.rollout);
+    !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && counts(sibling))
+}
+
+fn on_new_image(pass: &Pass<'_>) -> OnNewImage {
+    match pass.observed.policy {
+        PolicyState::Valid(policy) => policy.on_new_image(),
+        PolicyState::Missing | PolicyState::Invalid(_) => OnNewImage::default(),
+    }
+}
+
+/// Fixes the batches, or says what is missing.
+fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
+    let policy = policy(pass)?;
+    let name = || pass.spec().policy_ref.name.clone();
+    let image = super::validated::rollout_image(&pass.spec().clone())
+        .map_err(|error| WaitingOn::ImageInvalid { why: error.to_string() })?;
+    matches_pattern(policy, &image).map_err(|pattern| WaitingOn::ImageNotMatched {
+        policy: name(),
+        pattern,
+        image: image.to_string(),
+    })?;
+    if policy.spec.suspend {
+        return Err(WaitingOn::PolicySuspended { policy: name() });
+    }
+    let mine = Age::of(pass.observed.rollout);
+    let older = pass.observed.siblings.iter().filter(|sibling| sibling.age < mine && sibling.is_active());
+    if let Some(older) = older.max_by(|a, b| a.age.cmp(&b.age)).map(|sibling| sibling.name.clone()) {
+        match policy.on_new_image() {
+            OnNewImage::Replace => return Err(WaitingOn::OlderRollout { rollout: older }),
+            OnNewImage::Queue => return Err(WaitingOn::Queue { rollout: older }),
+            OnNewImage::Ignore => {
+                let text =
+                    format!("not rolled out: rollout {older} was running, and the policy says onNewImage: Ignore");
+                end(pass, Phase::Superseded, &text);
+                return Ok(());
+            }
+        }
+    }
+    if let Some(time) = not_before(pass) {
+        return Err(WaitingOn::NotBefore { time });
+    }
+    if pass.observed.members.is_empty() {
+        return Err(WaitingOn::NoDevices { policy: name(), repository: image.repository });
+    }
+    let members = pass.observed.members;
+    let boundaries = cohort::boundaries(members, &policy.sizes);
+    let (plan, batches) = policy.resolve(pass.now, members.len(), &boundaries);
+    pass.status.plan = Some(plan);
+    pass.status.batches = batches;
+    pass.status.image = Some(subject.image.to_string());
+    pass.status.current_batch = 0;
+    let sizes = policy.batches.len();
+    status::note(pass, "RolloutStarted", format!("{} devices in {sizes} batches", members.len()));
+    Ok(())
+}
+
+fn policy<'a>(pass: &Pass<'a>) -> Result<&'a ValidatedPolicy, WaitingOn> {
+    let name = || pass.spec().policy_ref.name.clone();
+    match pass.observed.policy {
+        PolicyState::Valid(policy) => Ok(policy),
+        PolicyState::Missing => Err(WaitingOn::PolicyMissing { policy: name() }),
+        PolicyState::Invalid(why) => Err(WaitingOn::PolicyInvalid { policy: name(), why: why.into() }),
+    }
+}
+
+/// The pattern, if it does not match.
+fn matches_pattern(policy: &ValidatedPolicy, image: &ImageRef) -> Result<(), String> {
+    if policy.pattern.matches(&image.repository, image.tag.as_deref()) {
+        Ok(())
+    } else {
+        Err(policy.spec.image.pattern.clone())
+    }
+}
+
+/// `spec.notBefore`, while it lies ahead.
+pub(crate) fn not_before(pass: &Pass<'_>) -> Option<Timestamp> {
+    pass.spec().not_before.as_ref().map(|time| time.0).filter(|time| *time > pass.now)
+}

@@ -1,0 +1,126 @@
+//! A policy's status, from the policy and its rollouts; and which finished rollouts are too many.
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::api::condition::{self, condition};
+use crate::api::policy::{ImageUpdatePolicyStatus, LatestImage, RejectedImage};
+use crate::api::rollout::{ImageRollout, Phase};
+use crate::api::{ImageUpdatePolicy, ROLLOUT_FINALIZER};
+use crate::clock::whole_seconds;
+
+use super::observed::Age;
+use super::validated::{Invalid, ValidatedPolicy, rollout_image};
+
+/// Rejected images that are remembered; the bound of the CRD.
+const MAX_REJECTED: usize = 20;
+
+/// What one pass over one policy decided.
+#[derive(Debug)]
+#[must_use = "a plan that nobody carries out changes nothing"]
+pub struct PolicyPlan {
+    /// The status as it should be.
+    pub status: ImageUpdatePolicyStatus,
+    /// Whether it differs from the stored one.
+    pub changed: bool,
+    /// Finished rollouts beyond `historyLimit`, oldest first.
+    pub prune: Vec<String>,
+}
+
+/// Decides what to do about one policy. `rollouts` are all those that name it.
+pub fn plan_policy(
+    policy: &ImageUpdatePolicy,
+    valid: Result<&ValidatedPolicy, &Invalid>,
+    rollouts: &[&ImageRollout],
+    now: Timestamp,
+) -> PolicyPlan {
+    let old = policy.status.clone().unwrap_or_default();
+    let generation = policy.metadata.generation;
+    let mut by_age: Vec<&ImageRollout> = rollouts.to_vec();
+    by_age.sort_by_key(|rollout| Age::of(rollout));
+    let phase = |rollout: &ImageRollout| rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    let latest = by_age
+        .iter()
+        .rev()
+        .find(|rollout| {
+            !matches!(
+                phase(rollout),
+                Phase::RolledBack | Phase::RollingBack | Phase::Cancelled | Phase::Superseded | Phase::Failed
+            )
+        })
+        .map(|rollout| LatestImage { image: shown_image(rollout), rollout: rollout.name_any() });
+    let active = by_age.iter().rev().find(|rollout| !phase(rollout).is_terminal()).map(|rollout| rollout.name_any());
+    let ready = match valid {
+        Ok(_) if policy.spec.suspend => condition(
+            condition::READY,
+            true,
+            "Suspended",
+            "valid; suspended, so no new rollout starts",
+            generation,
+            now,
+        ),
+        Ok(_) => condition(condition::READY, true, "Valid", "waits for pushes", generation, now),
+        Err(error) => condition(condition::READY, false, "Invalid", error.to_string(), generation, now),
+    };
+    let mut conditions = vec![ready];
+    if let Err(error) = valid {
+        conditions.push(condition(condition::STALLED, true, "Invalid", error.to_string(), generation, now));
+    }
+    for condition in &mut conditions {
+        condition.last_transition_time = whole_seconds(now);
+    }
+    let status = ImageUpdatePolicyStatus {
+        observed_generation: generation,
+        latest,
+        active_rollout: active,
+        rejected: rejected(&old.rejected, &by_age, now),
+        conditions: condition::merge(&old.conditions, conditions),
+    };
+    let finished: Vec<&&ImageRollout> = by_age
+        .iter()
+        .filter(|rollout| phase(rollout).is_terminal() && rollout.metadata.deletion_timestamp.is_none())
+        .filter(|rollout| status.latest.as_ref().is_none_or(|latest| latest.rollout != rollout.name_any()))
+        .collect();
+    let limit = usize::try_from(policy.spec.history_limit).unwrap_or(1).max(1);
+    let surplus = finished.len().saturating_sub(limit);
+    PolicyPlan {
+        changed: status != old,
+        status,
+        prune: finished.into_iter().take(surplus).map(|rollout| rollout.name_any()).collect(),
+    }
+}
+
+fn shown_image(rollout: &ImageRollout) -> String {
+    rollout
+        .status
+        .as_ref()
+        .and_then(|status| status.image.clone())
+        .or_else(|| rollout_image(&rollout.spec).ok().map(|image| image.to_string()))
+        .unwrap_or_else(|| rollout.spec.image.repository.clone())
+}
+
+/// Images that went back stay on the list after their rollout is pruned.
+fn rejected(old: &[RejectedImage], by_age: &[&ImageRollout], now: Timestamp) -> Vec<RejectedImage> {
+    let mut list = old.to_vec();
+    for rollout in by_age {
+        let name = rollout.name_any();
+        let Some(status) = &rollout.status else { continue };
+        let went_back = status.rollback_time.is_some() || status.phase == Phase::RolledBack;
+        if went_back
+            && !list.iter().any(|entry| entry.rollout == name)
+            && let Ok(image) = rollout_image(&rollout.spec)
+        {
+            let time = status.rollback_time.clone().unwrap_or_else(|| whole_seconds(now));
+            list.push(RejectedImage { image: image.to_string(), rollout: name, time });
+        }
+    }
+    let surplus = list.len().saturating_sub(MAX_REJECTED);
+    list.drain(..surplus);
+    list
+}
+
+/// Whether a rollout carries our finalizer.
+#[must_use]
+pub fn has_finalizer(rollout: &ImageRollout) -> bool {
+    rollout.finalizers().iter().any(|finalizer| finalizer == ROLLOUT_FINALIZER)
+}

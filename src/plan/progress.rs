@@ -1,0 +1,235 @@
+//! Where each device stands at this moment, and the sums a batch is judged by.
+//!
+//! The only place where the clock meets a device. Two clocks matter: `now`, and how far knowledge of the devices
+//! reaches. A deadline or an absence only counts once gateways have spoken after it, so that a gateway that is down is
+//! never mistaken for devices that are.
+
+use jiff::Timestamp;
+
+use crate::api::rollout::{BatchStatus, Totals};
+
+use super::observed::{Evidence, Knowledge, Member, Standing};
+use super::validated::Rules;
+
+/// What is needed to tell a device's progress.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// How far knowledge of the devices reaches, Unix seconds; `None` if no gateway ever spoke.
+    pub known: Option<i64>,
+    /// Deadlines count from here at the earliest.
+    pub resumed: i64,
+    /// Release to verdict, seconds; `None` while nothing is offered, so that nobody's time runs out.
+    pub deadline: Option<i64>,
+    /// Unseen for longer: offline. Seconds.
+    pub offline_after: i64,
+    /// Devices released before are not judged any more: the rollout completed then.
+    pub judged_since: i64,
+}
+
+impl Clock {
+    /// For a rollout that goes by `rules`.
+    #[must_use]
+    pub fn new(rules: &Rules, knowledge: Knowledge, resumed: Option<Timestamp>, stopped: bool) -> Self {
+        Self {
+            known: knowledge.as_of.map(Timestamp::as_second),
+            resumed: resumed.map_or(i64::MIN, Timestamp::as_second),
+            deadline: (!stopped).then_some(rules.deadline),
+            // A gateway's word is up to an interval old, and two of them may speak in turn.
+            offline_after: rules.offline_after.max(2 * knowledge.interval),
+            judged_since: i64::MIN,
+        }
+    }
+
+    fn start_of(&self, member: &Member<'_>) -> i64 {
+        member.since.max(self.resumed)
+    }
+
+    /// When the time of a released device is up, Unix seconds.
+    #[must_use]
+    pub fn due(&self, member: &Member<'_>) -> Option<i64> {
+        self.deadline.map(|deadline| self.start_of(member).saturating_add(deadline))
+    }
+
+    fn is_offline(&self, member: &Member<'_>) -> bool {
+        self.known
+            .is_some_and(|known| member.seen == i64::MIN || known.saturating_sub(member.seen) > self.offline_after)
+    }
+}
+
+/// Where a device stands at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// May be released as soon as the rollout's gates allow it.
+    Waiting,
+    /// Offline before it was told anything.
+    Offline,
+    /// Released, but it went away before it could fetch that.
+    Unfetched,
+    /// Held by a person.
+    Held,
+    /// Its `apps` declare the image by themselves.
+    DeclaredAlready,
+    /// Somebody else decides over its image.
+    Conflict,
+    /// Told the image, no verdict yet.
+    Updating(Evidence),
+    /// Runs the image well.
+    Healthy,
+    /// Ran the image before it was told to.
+    RunsAlready,
+    /// Its time is up.
+    Failed {
+        /// Not stored yet.
+        new: bool,
+        /// It was sent back.
+        sent_back: bool,
+    },
+    /// Sent back without having failed; whether it has arrived.
+    SentBack {
+        /// It runs its previous image.
+        arrived: bool,
+    },
+}
+
+impl Progress {
+    /// Of a device.
+    #[must_use]
+    pub fn of(member: &Member<'_>, clock: &Clock) -> Self {
+        match member.standing {
+            Standing::Claimed | Standing::Overridden => Self::Conflict,
+            Standing::DeclaredAlready => Self::DeclaredAlready,
+            Standing::RunsAlready => Self::RunsAlready,
+            Standing::SentBack { arrived: _ } if member.failed => Self::Failed { new: false, sent_back: true },
+            Standing::SentBack { arrived } => Self::SentBack { arrived },
+            Standing::Held => Self::Held,
+            Standing::Unreleased if member.failed => Self::Failed { new: false, sent_back: false },
+            Standing::Unreleased if clock.is_offline(member) => Self::Offline,
+            Standing::Unreleased => Self::Waiting,
+            Standing::Released(_) if member.failed => Self::Failed { new: false, sent_back: false },
+            Standing::Released(Evidence::Running) => Self::Healthy,
+            Standing::Released(evidence) => Self::updating(member, evidence, clock),
+        }
+    }
+
+    fn updating(member: &Member<'_>, evidence: Evidence, clock: &Clock) -> Self {
+        if member.since <= clock.judged_since {
+            return Self::Healthy;
+        }
+        // Seen after the release: it has been told, so silence from then on counts against the image.
+        let fetched = member.seen > clock.start_of(member);
+        if !fetched && clock.is_offline(member) {
+            return Self::Unfetched;
+        }
+        let overdue = clock.due(member).zip(clock.known).is_some_and(|(due, known)| known >= due);
+        if overdue && fetched { Self::Failed { new: true, sent_back: false } } else { Self::Updating(evidence) }
+    }
+}
+
+/// Sums over the devices of one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are those of `BatchStatus`, which says what they mean.
+pub struct Tally {
+    pub devices: i32,
+    pub released: i32,
+    pub updated: i32,
+    pub healthy: i32,
+    pub failed: i32,
+    pub rolled_back: i32,
+    pub deferred: i32,
+    /// Of the deferred, those in conflict.
+    pub conflict: i32,
+    /// Sent back without having failed.
+    pub excused: i32,
+    /// May be released.
+    pub waiting: i32,
+    /// Released, no verdict.
+    pub updating: i32,
+    /// When the first of them runs out of time, Unix seconds.
+    pub first_due: Option<i64>,
+}
+
+impl Tally {
+    /// Counts one device in.
+    pub fn add(&mut self, member: &Member<'_>, progress: Progress, clock: &Clock) {
+        self.devices += 1;
+        match progress {
+            Progress::Waiting => self.waiting += 1,
+            Progress::Offline | Progress::Held | Progress::DeclaredAlready => self.deferred += 1,
+            Progress::Conflict => {
+                self.deferred += 1;
+                self.conflict += 1;
+            }
+            Progress::Unfetched => {
+                self.released += 1;
+                self.deferred += 1;
+            }
+            Progress::Updating(_) => {
+                self.released += 1;
+                self.updating += 1;
+                let due = clock.due(member);
+                self.first_due = match (self.first_due, due) {
+                    (Some(first), Some(due)) => Some(first.min(due)),
+                    (first, due) => first.or(due),
+                };
+            }
+            Progress::Healthy => {
+                self.released += 1;
+                self.updated += 1;
+                self.healthy += 1;
+            }
+            Progress::RunsAlready => {
+                self.updated += 1;
+                self.healthy += 1;
+            }
+            Progress::Failed { new: _, sent_back } => {
+                self.released += 1;
+                self.failed += 1;
+                self.rolled_back += i32::from(sent_back);
+            }
+            Progress::SentBack { arrived: _ } => {
+                self.released += 1;
+                self.rolled_back += 1;
+                self.excused += 1;
+            }
+        }
+    }
+
+    /// How many devices the batch is judged by.
+    #[must_use]
+    pub fn judged(&self) -> i32 {
+        self.devices - self.deferred - self.excused
+    }
+
+    /// Whether every device that is there has its verdict.
+    #[must_use]
+    pub fn is_decided(&self) -> bool {
+        self.waiting == 0 && self.updating == 0
+    }
+
+    /// Writes the sums into a batch's status.
+    pub fn store(&self, batch: &mut BatchStatus) {
+        let Self { devices, released, updated, healthy, failed, rolled_back, deferred, .. } = *self;
+        batch.devices = devices;
+        batch.released = released;
+        batch.updated = updated;
+        batch.healthy = healthy;
+        batch.failed = failed;
+        batch.rolled_back = rolled_back;
+        batch.deferred = deferred;
+    }
+}
+
+/// Sums over batches.
+#[must_use]
+pub fn totals(batches: &[BatchStatus]) -> Totals {
+    let sum = |field: fn(&BatchStatus) -> i32| batches.iter().map(field).sum();
+    Totals {
+        devices: sum(|batch| batch.devices),
+        released: sum(|batch| batch.released),
+        updated: sum(|batch| batch.updated),
+        healthy: sum(|batch| batch.healthy),
+        failed: sum(|batch| batch.failed),
+        rolled_back: sum(|batch| batch.rolled_back),
+        deferred: sum(|batch| batch.deferred),
+    }
+}

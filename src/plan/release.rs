@@ -1,0 +1,149 @@
+//! Who is told the image in this pass, and whose time is up.
+
+use crate::api::device::ImageEntry;
+use crate::clock::whole_seconds;
+
+use super::actions::{Reason, set_entry, store_failure};
+use super::advance::{Judged, judge};
+use super::classify::previous_image;
+use super::observed::{Member, Standing};
+use super::progress::{Clock, Progress};
+use super::validated::Subject;
+use super::window::{Opening, opening};
+use super::{MAX_ACTIONS, Pass, lifecycle, rollback, status};
+
+/// Releases what open batches hold, within `maxConcurrent`, lowest batch and rank first.
+pub(crate) fn open_batches(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged) {
+    let open = u8::try_from(pass.status.current_batch).unwrap_or(u8::MAX);
+    release(pass, subject, judged, open, Reason::Release);
+}
+
+fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, reason: Reason) {
+    let updating: i32 = judged.tallies.iter().map(|tally| tally.updating).sum();
+    let capacity = subject
+        .rules
+        .max_concurrent
+        .map_or(usize::MAX, |limit| limit.saturating_sub(usize::try_from(updating).unwrap_or_default()))
+        .min(MAX_ACTIONS.saturating_sub(pass.actions.len()));
+    let mut turn: Vec<(u8, u64, &Member<'_>)> = pass
+        .observed
+        .members
+        .iter()
+        .zip(&judged.progress)
+        .filter(|(member, (batch, progress))| {
+            *progress == Progress::Waiting
+                && *batch <= open
+                && !pass.spec().roll_back_devices.contains(&member.view.name)
+        })
+        .map(|(member, (batch, _))| (*batch, member.rank, member))
+        .collect();
+    if turn.len() > capacity && capacity > 0 {
+        turn.select_nth_unstable_by_key(capacity - 1, |(batch, rank, _)| (*batch, *rank));
+    }
+    turn.truncate(capacity);
+    turn.sort_unstable_by_key(|(batch, rank, _)| (*batch, *rank));
+    for (batch, _, member) in turn {
+        let reason = if pass.status.batches.get(usize::from(batch) - 1).is_some_and(|b| b.completion_time.is_some()) {
+            Reason::ReleaseLatecomer
+        } else {
+            reason
+        };
+        let view = member.view;
+        let repository = &subject.image.repository;
+        let entry = ImageEntry {
+            repository: repository.clone(),
+            image: Some(subject.image.to_string()),
+            previous: previous_image(view, &subject.image),
+            declared: view.declared(repository),
+            rollout: pass.name().to_owned(),
+            batch: i32::from(batch),
+            release_time: whole_seconds(pass.now),
+            rolled_back: false,
+        };
+        let action = set_entry(view, &manager(pass), entry, reason);
+        pass.actions.push(action);
+    }
+}
+
+/// Stores the verdict Failed for devices whose time is up.
+pub(crate) fn verdicts(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged) {
+    for (member, (_, progress)) in pass.observed.members.iter().zip(&judged.progress) {
+        if pass.actions.len() >= MAX_ACTIONS {
+            return;
+        }
+        if let Progress::Failed { new: true, sent_back: _ } = progress {
+            let (reason, message) = failure(member, subject);
+            let repository = &subject.image.repository;
+            let action = store_failure(member.view, repository, pass.name(), reason, &message, pass.now);
+            pass.actions.push(action);
+        }
+    }
+}
+
+/// Why a device failed: one word and a sentence.
+pub(crate) fn failure(member: &Member<'_>, subject: &Subject) -> (&'static str, String) {
+    match member.standing {
+        Standing::Released(evidence) => (
+            "DeadlineExceeded",
+            format!("{evidence} {} s or more after it was told {}", subject.rules.deadline, subject.image),
+        ),
+        Standing::Unreleased
+        | Standing::Held
+        | Standing::Claimed
+        | Standing::DeclaredAlready
+        | Standing::RunsAlready
+        | Standing::Overridden
+        | Standing::SentBack { .. } => ("Failed", "its verdict is on record".into()),
+    }
+}
+
+/// After completion: devices that were offline, held or not there get the image when they turn up, as long as it is
+/// still the policy's latest. A latecomer that fails goes back alone. The phase does not change.
+pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
+    let resumed = pass.status.resume_time.as_ref().map(|time| time.0);
+    let mut clock = Clock::new(&subject.rules, pass.observed.knowledge, resumed, pass.spec().paused);
+    clock.judged_since = pass.status.completion_time.as_ref().map_or(i64::MAX, |time| time.0.as_second());
+    let judged = judge(pass, &clock);
+    for (batch, tally) in pass.status.batches.iter_mut().zip(&judged.tallies) {
+        // What was reached stays on record: a device that is switched off next year takes nothing away from it.
+        batch.devices = tally.devices;
+        batch.deferred = tally.deferred;
+        batch.released = batch.released.max(tally.released);
+        batch.updated = batch.updated.max(tally.updated);
+        batch.healthy = batch.healthy.max(tally.healthy);
+        batch.failed = batch.failed.max(tally.failed);
+        batch.rolled_back = batch.rolled_back.max(tally.rolled_back);
+    }
+    pass.conflicts = judged.tallies.iter().map(|tally| tally.conflict).sum();
+    pass.status.totals = Some(super::progress::totals(&pass.status.batches));
+    status::failed_devices(pass, &judged);
+    verdicts(pass, subject, &judged);
+    rollback::single_devices(pass, subject, &judged);
+    if let Some(due) = judged.tallies.iter().filter_map(|tally| tally.first_due).min() {
+        pass.requeue_second(due);
+    }
+    let shut = match opening(&subject.rules.windows, pass.now) {
+        Opening::Shut(opens) => {
+            opens.inspect(|opens| pass.requeue(*opens));
+            true
+        }
+        Opening::Always | Opening::Open(_) => false,
+    };
+    let suspended = matches!(pass.observed.policy, super::PolicyState::Valid(policy) if policy.spec.suspend);
+    let gone = matches!(pass.observed.policy, super::PolicyState::Missing);
+    if !shut
+        && !suspended
+        && !gone
+        && !pass.spec().paused
+        && pass.spec().desired_state == crate::api::rollout::DesiredState::Active
+        && pass.gateway_silence().is_none()
+        && lifecycle::is_latest(pass)
+    {
+        release(pass, subject, &judged, u8::MAX, Reason::ReleaseLatecomer);
+    }
+}
+
+/// Field manager of this rollout's entries.
+pub(crate) fn manager(pass: &Pass<'_>) -> String {
+    crate::api::policy_manager(&pass.spec().policy_ref.name)
+}

@@ -1,0 +1,219 @@
+//! Message, conditions and history; and whether any of it is worth a write.
+
+use crate::api::condition::{self, Condition, truncate};
+use crate::api::rollout::{BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase};
+use crate::clock::whole_seconds;
+
+use super::advance::Judged;
+use super::progress::Progress;
+use super::report::WaitingOn;
+use super::{Pass, StatusWrite, release};
+
+/// Lines of history that are kept; the bound of the CRD.
+const MAX_HISTORY: usize = 100;
+/// Failed devices that are named; the bound of the CRD.
+const MAX_FAILED: usize = 20;
+/// Names in one line of history. More would flood it: the figures say the rest.
+const MAX_NAMES: usize = 3;
+/// Longest line of history; the bound of the CRD.
+const MAX_LINE: usize = 512;
+
+/// First line of the history.
+pub(crate) fn created(pass: &mut Pass<'_>) {
+    let spec = pass.spec();
+    let trigger = match &spec.trigger {
+        Some(trigger) => match &trigger.receiver {
+            Some(receiver) => format!("{:?} ({receiver})", trigger.type_),
+            None => format!("{:?}", trigger.type_),
+        },
+        None => "a person".into(),
+    };
+    let image =
+        super::validated::rollout_image(spec).map_or_else(|_| spec.image.repository.clone(), |image| image.to_string());
+    note(pass, "RolloutCreated", format!("{image} for policy {}, by {trigger}", spec.policy_ref.name));
+}
+
+/// Adds a line to the history. Once its status is stored, the controller publishes it as an Event.
+pub(crate) fn note(pass: &mut Pass<'_>, type_: &str, message: String) {
+    pass.status.history.push(HistoryEntry {
+        time: whole_seconds(pass.now),
+        type_: type_.to_owned(),
+        message: truncate(message, MAX_LINE),
+    });
+    let surplus = pass.status.history.len().saturating_sub(MAX_HISTORY);
+    pass.status.history.drain(..surplus);
+}
+
+/// As [`note`], unless a line of that type and beginning is there: a batch that flaps completes once for the record.
+pub(crate) fn note_once(pass: &mut Pass<'_>, type_: &str, beginning: String, rest: String) {
+    let known = |line: &HistoryEntry| line.type_ == type_ && line.message.starts_with(&beginning);
+    if !pass.status.history.iter().any(known) {
+        note(pass, type_, beginning + &rest);
+    }
+}
+
+/// The named failures, and a line of history for those that are new.
+pub(crate) fn failed_devices(pass: &mut Pass<'_>, judged: &Judged) {
+    let Ok(subject) = pass.observed.subject else { return };
+    let mut failed: Vec<FailedDevice> = Vec::new();
+    for (member, (_, progress)) in pass.observed.members.iter().zip(&judged.progress) {
+        if let Progress::Failed { new, sent_back: _ } = progress {
+            let (reason, message) = match member.view.verdict(&subject.image.repository, pass.name()) {
+                Some(update) if !new => (update.reason.clone(), update.message.clone()),
+                Some(_) | None => {
+                    let (reason, message) = release::failure(member, subject);
+                    (reason.to_owned(), message)
+                }
+            };
+            failed.push(FailedDevice { name: member.view.name.clone(), reason, message: truncate(message, MAX_LINE) });
+            if failed.len() == MAX_FAILED {
+                break;
+            }
+        }
+    }
+    failed.sort_by(|a, b| a.name.cmp(&b.name));
+    let old = pass.old.totals.clone().unwrap_or_default();
+    let now = pass.status.totals.clone().unwrap_or_default();
+    if now.failed > old.failed {
+        let known = |name: &str| pass.old.failed_devices.iter().any(|before| before.name == name);
+        let mut names: Vec<&str> = failed.iter().map(|device| device.name.as_str()).filter(|n| !known(n)).collect();
+        names.truncate(MAX_NAMES);
+        let why = failed.first().map(|device| device.message.clone()).unwrap_or_default();
+        let count = now.failed - old.failed;
+        let more = count - i32::try_from(names.len()).unwrap_or_default();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        note(pass, "DeviceFailed", format!("{}{more}: {why}", names.join(", ")));
+    }
+    // Which of more than twenty are named must not depend on who is looked at first.
+    if pass.status.failed_devices.len() < MAX_FAILED || failed.len() < MAX_FAILED {
+        pass.status.failed_devices = failed;
+    }
+}
+
+/// Message, progress, conditions, and the lines of history that follow from a change of phase.
+pub(crate) fn finish(pass: &mut Pass<'_>) {
+    if pass.observed.rollout.metadata.deletion_timestamp.is_some() || pass.status.observed_generation.is_none() {
+        return;
+    }
+    let phase = pass.status.phase;
+    if !phase.is_terminal() {
+        let text = pass.waiting_on.first().map_or_else(|| "releasing".to_owned(), ToString::to_string);
+        pass.status.message = truncate(text, 1024);
+    }
+    let old = pass.old.totals.clone().unwrap_or_default();
+    let new = pass.status.totals.clone().unwrap_or_default();
+    if new.rolled_back > old.rolled_back {
+        let count = new.rolled_back - old.rolled_back;
+        note(pass, "DeviceRolledBack", format!("{count} devices were sent back to their previous image"));
+    }
+    if phase != pass.old.phase {
+        changed_phase(pass, pass.old.phase, phase);
+    }
+    if !pass.status.batches.is_empty() {
+        pass.status.progress = Some(format!("{}/{}", pass.status.current_batch, pass.status.batches.len()));
+    }
+    pass.status.conditions = condition::merge(&pass.old.conditions, conditions(pass));
+}
+
+fn changed_phase(pass: &mut Pass<'_>, before: Phase, after: Phase) {
+    let message = pass.status.message.clone();
+    match after {
+        Phase::Paused => note(pass, "RolloutPaused", "a person paused it".into()),
+        Phase::Completed => note(pass, "RolloutCompleted", message),
+        Phase::RolledBack => note(pass, "RolloutRolledBack", message),
+        Phase::Cancelled => note(pass, "RolloutCancelled", message),
+        Phase::Superseded => note(pass, "RolloutSuperseded", message),
+        Phase::Failed => note(pass, "RolloutFailed", message),
+        Phase::Pending
+        | Phase::AwaitingApproval
+        | Phase::Progressing
+        | Phase::Soaking
+        | Phase::Halted
+        | Phase::RollingBack => match before {
+            Phase::Paused if after != Phase::RollingBack => {
+                note(pass, "RolloutResumed", "a person resumed it".into());
+            }
+            Phase::Halted if !matches!(after, Phase::RollingBack | Phase::Halted) => {
+                let seen = pass.spec().acknowledged_failures;
+                note(pass, "RolloutResumed", format!("a person acknowledged {seen} failures"));
+            }
+            _ => {}
+        },
+    }
+}
+
+fn conditions(pass: &Pass<'_>) -> Vec<Condition> {
+    let generation = pass.status.observed_generation;
+    let phase = pass.status.phase;
+    let message = pass.status.message.clone();
+    let make = |type_: &str, status: bool, reason: &str, message: String| {
+        condition::condition(type_, status, reason, message, generation, whole_seconds(pass.now).0)
+    };
+    let first = pass.waiting_on.first();
+    let reason = first.map_or(phase.as_str(), WaitingOn::reason);
+    let mut conditions = vec![make(condition::READY, phase == Phase::Completed, reason, message.clone())];
+    let stalled = match phase {
+        Phase::Completed => false,
+        // They will never be Ready, and whoever waits for them should know.
+        Phase::RolledBack | Phase::Cancelled | Phase::Superseded | Phase::Failed => true,
+        Phase::Pending
+        | Phase::AwaitingApproval
+        | Phase::Progressing
+        | Phase::Soaking
+        | Phase::Paused
+        | Phase::Halted
+        | Phase::RollingBack => first.is_some_and(WaitingOn::needs_a_person),
+    };
+    if stalled {
+        conditions.push(make(condition::STALLED, true, reason, message));
+    } else if phase != Phase::Completed {
+        conditions.push(make(condition::RECONCILING, true, reason, message));
+    }
+    if pass.conflicts > 0 {
+        let text = format!(
+            "{} devices are left alone: somebody else decides over their image of this repository; \
+             `tranche plan` and the devices' spec.images say who",
+            pass.conflicts
+        );
+        conditions.push(make(condition::DEVICES_IN_CONFLICT, true, "Conflict", text));
+    }
+    conditions
+}
+
+/// How much of `new` is news.
+#[must_use]
+pub fn compare(old: &ImageRolloutStatus, new: &ImageRolloutStatus) -> StatusWrite {
+    if old == new {
+        StatusWrite::None
+    } else if gates(old) == gates(new) {
+        StatusWrite::Figures
+    } else {
+        StatusWrite::Transition
+    }
+}
+
+/// The status without figures, texts and history: what gates and people act on.
+fn gates(status: &ImageRolloutStatus) -> ImageRolloutStatus {
+    ImageRolloutStatus {
+        message: String::new(),
+        totals: None,
+        failed_devices: Vec::new(),
+        history: Vec::new(),
+        conditions: Vec::new(),
+        batches: status
+            .batches
+            .iter()
+            .map(|batch| BatchStatus {
+                devices: 0,
+                released: 0,
+                updated: 0,
+                healthy: 0,
+                failed: 0,
+                rolled_back: 0,
+                deferred: 0,
+                ..batch.clone()
+            })
+            .collect(),
+        ..status.clone()
+    }
+}

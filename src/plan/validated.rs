@@ -1,0 +1,406 @@
+//! Parse, don't re-check: what people wrote, turned once into types that can't be wrong.
+//!
+//! Two forms share the parsing. [`ValidatedPolicy`] is a policy that a rollout may start from. [`Rules`] is what a
+//! rollout that runs goes by: the plan in its own status, resolved when it started.
+
+use jiff::SignedDuration;
+use kube::core::Duration;
+
+use crate::api::image::ImageError;
+use crate::api::policy::{
+    Batch, DeviceClaim, FailureAction, HealthCheck, ImageUpdatePolicySpec, OnNewImage, StrategyType,
+};
+use crate::api::rollout::{BatchStatus, ImageRolloutSpec, ResolvedPlan};
+use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy};
+use crate::registry::pattern::Pattern;
+use crate::registry::tags::TagFilter;
+
+use super::cohort::{MAX_BATCHES, Size};
+use super::observed::PolicyState;
+use super::report::WaitingOn;
+use super::selector::Labels;
+use super::window::{Window, WindowError};
+
+/// What is wrong with a policy or a rollout, for the person who wrote it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// The image of a rollout.
+    #[error("spec.image: {0}")]
+    Image(#[source] ImageError),
+    /// The pattern of a policy.
+    #[error("spec.image.pattern: {0}")]
+    Pattern(String),
+    /// The tag rules of a policy.
+    #[error("spec.tags: {0}")]
+    Tags(String),
+    /// A selector.
+    #[error("{at}: {why}")]
+    Selector {
+        /// Which.
+        at: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Neither or both of selector and names.
+    #[error("spec.devices: set exactly one of selector and names")]
+    Claim,
+    /// A batch size.
+    #[error("spec.strategy.batches[{index}].size: {written:?} is not a share from 1% to 100% or a number of devices")]
+    Size {
+        /// From 0.
+        index: usize,
+        /// As written.
+        written: String,
+    },
+    /// The order of batches.
+    #[error("spec.strategy.batches: sizes are cumulative, must grow strictly and end with 100%")]
+    Batches,
+    /// A share.
+    #[error("spec.failurePolicy.maxFailureRate: {0:?} is not a whole share from 0% to 100%")]
+    Rate(String),
+    /// A duration.
+    #[error("{0} must not be negative")]
+    Duration(&'static str),
+    /// A window.
+    #[error("spec.strategy.windows[{index}]: {source}")]
+    Window {
+        /// From 0.
+        index: usize,
+        /// What is wrong.
+        #[source]
+        source: WindowError,
+    },
+    /// Scheduled without windows.
+    #[error("spec.strategy: type Scheduled needs at least one window")]
+    NoWindow,
+    /// A check that this version can't run. A rollout that ignored it would promise more than it does.
+    #[error("spec.healthChecks[{0}]: {1} checks are not run by this version; use container")]
+    UnsupportedCheck(String, &'static str),
+    /// A check that is not exactly one kind.
+    #[error("spec.healthChecks[{0}]: set exactly one of http, tcp and container")]
+    Check(String),
+}
+
+/// A policy that can be followed.
+#[derive(Clone, Debug)]
+pub struct ValidatedPolicy {
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// As written.
+    pub spec: ImageUpdatePolicySpec,
+    /// Which images.
+    pub pattern: Pattern,
+    /// Which tags.
+    pub tags: TagFilter,
+    /// The batches, resolved from the strategy.
+    pub batches: Vec<Batch>,
+    /// Their sizes.
+    pub sizes: Vec<Size>,
+    /// What a rollout of it would go by.
+    pub rules: Rules,
+}
+
+impl ValidatedPolicy {
+    /// Parses a policy.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn new(policy: &ImageUpdatePolicy) -> Result<Self, Invalid> {
+        let spec = &policy.spec;
+        let pattern = Pattern::parse(&spec.image.pattern).map_err(|error| Invalid::Pattern(error.to_string()))?;
+        let tags = TagFilter::new(spec.tags.as_ref()).map_err(|error| Invalid::Tags(error.to_string()))?;
+        spec.health_checks.iter().try_for_each(supported)?;
+        let batches = resolve_batches(spec);
+        let sizes =
+            batches.iter().enumerate().map(|(index, batch)| size(index, batch)).collect::<Result<Vec<_>, _>>()?;
+        if !growing(&sizes) {
+            return Err(Invalid::Batches);
+        }
+        if spec.strategy.type_ == StrategyType::Scheduled && spec.strategy.windows.is_empty() {
+            return Err(Invalid::NoWindow);
+        }
+        let plan = resolved_plan(policy.metadata.generation, spec, jiff::Timestamp::UNIX_EPOCH, 0);
+        let as_status: Vec<BatchStatus> = batches.iter().map(|batch| batch_status(batch, spec, 0)).collect();
+        let rules = Rules::new(&plan, &as_status)?;
+        Ok(Self { generation: policy.metadata.generation, spec: spec.clone(), pattern, tags, batches, sizes, rules })
+    }
+
+    /// What a new image does while a rollout runs.
+    #[must_use]
+    pub fn on_new_image(&self) -> OnNewImage {
+        self.spec.on_new_image
+    }
+
+    /// The plan that a rollout keeps in its status once it starts.
+    #[must_use]
+    pub fn resolve(
+        &self,
+        start: jiff::Timestamp,
+        devices: usize,
+        boundaries: &[u64],
+    ) -> (ResolvedPlan, Vec<BatchStatus>) {
+        let spec = &self.spec;
+        let plan = resolved_plan(self.generation, spec, start, devices);
+        let batches =
+            self.batches.iter().zip(boundaries).map(|(batch, boundary)| batch_status(batch, spec, *boundary)).collect();
+        (plan, batches)
+    }
+}
+
+fn resolved_plan(
+    generation: Option<i64>,
+    spec: &ImageUpdatePolicySpec,
+    start: jiff::Timestamp,
+    devices: usize,
+) -> ResolvedPlan {
+    ResolvedPlan {
+        policy_generation: generation,
+        start_time: crate::clock::whole_seconds(start),
+        devices_at_start: i32::try_from(devices).unwrap_or(i32::MAX),
+        devices: spec.devices.clone(),
+        offer: spec.image.offer,
+        strategy: spec.strategy.type_,
+        max_concurrent: spec.strategy.max_concurrent,
+        windows: spec.strategy.windows.clone(),
+        health_checks: spec.health_checks.clone(),
+        failure_policy: spec.failure_policy.clone(),
+        update_deadline: spec.update_deadline,
+        offline_after: spec.offline_after,
+    }
+}
+
+fn batch_status(batch: &Batch, spec: &ImageUpdatePolicySpec, boundary: u64) -> BatchStatus {
+    BatchStatus {
+        size: size_text(batch),
+        boundary: format!("{boundary:016x}"),
+        selector: batch.selector.clone(),
+        delay: batch.delay.or(spec.strategy.batch_delay),
+        approval: batch.approval,
+        ..BatchStatus::default()
+    }
+}
+
+/// What a rollout goes by while it runs.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Who is in the cohort, by label.
+    pub selector: Labels,
+    /// Who is in the cohort, by name; empty when `selector` decides.
+    pub names: std::collections::BTreeSet<String>,
+    /// Strategy.
+    pub strategy: StrategyType,
+    /// Selector of each batch.
+    pub batch_selectors: Vec<Labels>,
+    /// Soak of each batch.
+    pub delays: Vec<SignedDuration>,
+    /// Released and without verdict at once, at most.
+    pub max_concurrent: Option<usize>,
+    /// When devices may be released.
+    pub windows: Vec<Window>,
+    /// Services that must run beside those of the image, by name.
+    pub watched_services: Vec<String>,
+    /// Failures tolerated, in hundredths.
+    pub max_failure_percent: u8,
+    /// What a halt does.
+    pub action: FailureAction,
+    /// Each failed device goes back by itself.
+    pub roll_back_failed: bool,
+    /// Release to verdict, seconds.
+    pub deadline: i64,
+    /// Unseen for longer: offline. Seconds.
+    pub offline_after: i64,
+}
+
+impl Rules {
+    /// Parses the plan that a rollout keeps in its status.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn new(plan: &ResolvedPlan, batches: &[BatchStatus]) -> Result<Self, Invalid> {
+        let (selector, names) = claim(&plan.devices)?;
+        if batches.is_empty() || batches.len() > MAX_BATCHES {
+            return Err(Invalid::Batches);
+        }
+        let batch_selectors = batches
+            .iter()
+            .enumerate()
+            .map(|(index, batch)| match &batch.selector {
+                None => Ok(Labels::everything()),
+                Some(selector) => Labels::parse(selector)
+                    .map_err(|why| Invalid::Selector { at: format!("spec.strategy.batches[{index}].selector"), why }),
+            })
+            .collect::<Result<_, _>>()?;
+        let windows = plan
+            .windows
+            .iter()
+            .enumerate()
+            .map(|(index, window)| Window::try_from(window).map_err(|source| Invalid::Window { index, source }))
+            .collect::<Result<_, _>>()?;
+        let zero: Duration = std::time::Duration::ZERO.into();
+        Ok(Self {
+            selector,
+            names,
+            strategy: plan.strategy,
+            batch_selectors,
+            delays: batches
+                .iter()
+                .map(|batch| duration("batchDelay", batch.delay.unwrap_or(zero)))
+                .collect::<Result<_, _>>()?,
+            max_concurrent: plan.max_concurrent.and_then(|max| usize::try_from(max).ok()),
+            windows,
+            watched_services: plan
+                .health_checks
+                .iter()
+                .filter_map(|check| check.container.as_ref().and_then(|container| container.service.clone()))
+                .collect(),
+            max_failure_percent: percent(&plan.failure_policy.max_failure_rate)
+                .ok_or_else(|| Invalid::Rate(plan.failure_policy.max_failure_rate.clone()))?,
+            action: plan.failure_policy.action,
+            roll_back_failed: plan.failure_policy.roll_back_failed_devices,
+            deadline: duration("updateDeadline", plan.update_deadline)?.as_secs().max(1),
+            offline_after: duration("offlineAfter", plan.offline_after)?.as_secs().max(1),
+        })
+    }
+
+    /// Failures that a batch of `devices` tolerates: `floor(rate * devices)`.
+    #[must_use]
+    pub fn tolerated(&self, devices: i32) -> i32 {
+        let tolerated = i64::from(devices.max(0)) * i64::from(self.max_failure_percent) / 100;
+        i32::try_from(tolerated).unwrap_or(i32::MAX)
+    }
+
+    /// Whether the policy claims a device, apart from what it runs.
+    #[must_use]
+    pub fn claims(&self, name: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        if self.names.is_empty() { self.selector.matches(labels) } else { self.names.contains(name) }
+    }
+}
+
+/// What a rollout rolls out, and by which rules.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The image as devices are told it.
+    pub image: ImageRef,
+    /// The plan in its status once it has started, else its policy as it would be resolved now.
+    pub rules: Rules,
+}
+
+impl Subject {
+    /// Of a rollout.
+    ///
+    /// # Errors
+    /// What keeps it from being said; nothing is done to any device then.
+    pub fn new(rollout: &ImageRollout, policy: PolicyState<'_>) -> Result<Self, WaitingOn> {
+        let invalid = |error: &Invalid| WaitingOn::ImageInvalid { why: error.to_string() };
+        let image = rollout_image(&rollout.spec).map_err(|error| invalid(&error))?;
+        let name = || rollout.spec.policy_ref.name.clone();
+        match (rollout.status.as_ref().and_then(|status| Some((status, status.plan.as_ref()?))), policy) {
+            (Some((status, plan)), _) => Ok(Self {
+                image: offered_image(&image, plan.offer),
+                rules: Rules::new(plan, &status.batches)
+                    .map_err(|error| WaitingOn::PlanInvalid { why: error.to_string() })?,
+            }),
+            (None, PolicyState::Valid(policy)) => {
+                Ok(Self { image: offered_image(&image, policy.spec.image.offer), rules: policy.rules.clone() })
+            }
+            (None, PolicyState::Missing) => Err(WaitingOn::PolicyMissing { policy: name() }),
+            (None, PolicyState::Invalid(why)) => Err(WaitingOn::PolicyInvalid { policy: name(), why: why.into() }),
+        }
+    }
+}
+
+/// The reference that a rollout tells devices, before they spell it their own way.
+///
+/// # Errors
+/// When the rollout's image is none.
+pub fn rollout_image(spec: &ImageRolloutSpec) -> Result<ImageRef, Invalid> {
+    ImageRef::new(&spec.image.repository, spec.image.tag.as_deref(), spec.image.digest.as_deref())
+        .map_err(Invalid::Image)
+}
+
+/// The reference that devices are told: by digest where the policy says so and one is known, else by tag.
+#[must_use]
+pub fn offered_image(image: &ImageRef, offer: crate::api::policy::Offer) -> ImageRef {
+    use crate::api::policy::Offer;
+    let by_digest = ImageRef { tag: None, ..image.clone() };
+    let by_tag = ImageRef { digest: None, ..image.clone() };
+    match offer {
+        Offer::Digest if image.digest.is_some() => by_digest,
+        Offer::Tag | Offer::Digest if image.tag.is_some() => by_tag,
+        Offer::Tag | Offer::Digest => by_digest,
+    }
+}
+
+fn supported(check: &HealthCheck) -> Result<(), Invalid> {
+    match (&check.http, &check.tcp, &check.container) {
+        (None, None, Some(_)) => Ok(()),
+        (Some(_), None, None) => Err(Invalid::UnsupportedCheck(check.name.clone(), "http")),
+        (None, Some(_), None) => Err(Invalid::UnsupportedCheck(check.name.clone(), "tcp")),
+        _ => Err(Invalid::Check(check.name.clone())),
+    }
+}
+
+fn claim(devices: &DeviceClaim) -> Result<(Labels, std::collections::BTreeSet<String>), Invalid> {
+    match (&devices.selector, devices.names.as_slice()) {
+        (Some(selector), []) => Labels::parse(selector)
+            .map(|labels| (labels, Default::default()))
+            .map_err(|why| Invalid::Selector { at: "spec.devices.selector".into(), why }),
+        (None, [_, ..]) => Ok((Labels::everything(), devices.names.iter().cloned().collect())),
+        (None, []) | (Some(_), [_, ..]) => Err(Invalid::Claim),
+    }
+}
+
+fn resolve_batches(spec: &ImageUpdatePolicySpec) -> Vec<Batch> {
+    let share = |text: &str| Batch {
+        size: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(text.into()),
+        selector: None,
+        delay: None,
+        approval: false,
+    };
+    match (spec.strategy.type_, spec.strategy.batches.as_slice()) {
+        (StrategyType::Auto, _) => vec![share("100%")],
+        (StrategyType::Staged | StrategyType::Manual | StrategyType::Scheduled, []) => {
+            ["10%", "50%", "100%"].map(share).to_vec()
+        }
+        (StrategyType::Staged | StrategyType::Manual | StrategyType::Scheduled, batches) => batches.to_vec(),
+    }
+}
+
+fn size_text(batch: &Batch) -> String {
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    match &batch.size {
+        IntOrString::Int(count) => count.to_string(),
+        IntOrString::String(text) => text.clone(),
+    }
+}
+
+fn size(index: usize, batch: &Batch) -> Result<Size, Invalid> {
+    let written = size_text(batch);
+    let parsed = match written.strip_suffix('%') {
+        Some(_) => percent(&written).filter(|percent| *percent > 0).map(Size::Percent),
+        None => written.parse().ok().filter(|count| *count > 0).map(Size::Count),
+    };
+    parsed.ok_or(Invalid::Size { index, written })
+}
+
+fn growing(sizes: &[Size]) -> bool {
+    let percents: Vec<u8> =
+        sizes.iter().filter_map(|size| if let Size::Percent(percent) = size { Some(*percent) } else { None }).collect();
+    let counts: Vec<u32> =
+        sizes.iter().filter_map(|size| if let Size::Count(count) = size { Some(*count) } else { None }).collect();
+    percents.is_sorted_by(|a, b| a < b)
+        && counts.is_sorted_by(|a, b| a < b)
+        && sizes.last() == Some(&Size::Percent(100))
+        && sizes.len() <= MAX_BATCHES
+}
+
+fn percent(text: &str) -> Option<u8> {
+    text.strip_suffix('%')?.parse().ok().filter(|percent| *percent <= 100)
+}
+
+fn duration(field: &'static str, duration: Duration) -> Result<SignedDuration, Invalid> {
+    if duration.is_negative() {
+        return Err(Invalid::Duration(field));
+    }
+    SignedDuration::try_from(std::time::Duration::from(duration)).map_err(|_| Invalid::Duration(field))
+}
