@@ -1,5 +1,6 @@
 //! Tranche (placeholder for the architecture page)
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod kubeclient;

@@ -29,6 +29,9 @@ const TRIGGER_QUEUE: usize = 4096;
 /// At most one status write a second for a rollout whose figures move.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The watch caches of rollouts and policies.
+type Stores = (Store<DeserializeGuard<ImageRollout>>, Store<DeserializeGuard<ImageUpdatePolicy>>);
+
 /// What every pass shares.
 pub struct Context {
     /// The API server.
@@ -45,7 +48,7 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counters.
     pub metrics: ControllerMetrics,
-    stores: OnceLock<(Store<DeserializeGuard<ImageRollout>>, Store<DeserializeGuard<ImageUpdatePolicy>>)>,
+    stores: OnceLock<Stores>,
     /// Rollouts as our own last write left them, until the watch has caught up.
     written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
     trigger: mpsc::Sender<RolloutRef>,
@@ -94,7 +97,7 @@ impl Context {
 
     /// Rollouts of a namespace that satisfy a condition.
     pub fn rollouts_where(&self, namespace: Option<&str>, wanted: impl Fn(&ImageRollout) -> bool) -> Vec<RolloutRef> {
-        self.rollouts(namespace).iter().filter(|rollout| wanted(rollout)).map(|rollout| rollout_ref(rollout)).collect()
+        self.rollouts(namespace).iter().filter(|rollout| wanted(rollout)).map(rollout_ref).collect()
     }
 
     /// Every readable rollout of a namespace, each at least as new as our own last write of it.

@@ -86,6 +86,7 @@ fn key(guard: &DeserializeGuard<ImageUpdatePolicy>) -> PolicyRef {
 }
 
 /// What follows from a failed pass.
+#[expect(clippy::needless_pass_by_value, reason = "the runtime's signature")]
 pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed(error.label());
     match error.class() {

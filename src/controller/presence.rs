@@ -48,7 +48,7 @@ pub async fn round(context: &Arc<Context>, now: jiff::Timestamp) {
                             context.devices.apply(&device);
                         }
                         Err(error) => {
-                            tracing::debug!(device = flip.device, %error, "Connected not written; again later")
+                            tracing::debug!(device = flip.device, %error, "Connected not written; again later");
                         }
                     }
                 }

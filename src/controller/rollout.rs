@@ -135,6 +135,7 @@ fn trigger_siblings(context: &Context, rollout: &ImageRollout, namespace: &str) 
 }
 
 /// What follows from a failed pass.
+#[expect(clippy::needless_pass_by_value, reason = "the runtime's signature")]
 pub fn on_error(guard: Arc<DeserializeGuard<ImageRollout>>, error: &Error, context: Arc<Context>) -> Action {
     let key = RolloutRef::new(&guard.name_any()).within(&guard.namespace().unwrap_or_default());
     context.metrics.failed(error.label());

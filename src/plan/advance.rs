@@ -203,7 +203,7 @@ fn passed(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize) -> R
                 pass,
                 "BatchCompleted",
                 format!("batch {number}:"),
-                format!(" {healthy} healthy, {failed} failed, {deferred} deferred"),
+                &format!(" {healthy} healthy, {failed} failed, {deferred} deferred"),
             );
             at
         }

@@ -45,10 +45,10 @@ pub(crate) fn note(pass: &mut Pass<'_>, type_: &str, message: String) {
 }
 
 /// As [`note`], unless a line of that type and beginning is there: a batch that flaps completes once for the record.
-pub(crate) fn note_once(pass: &mut Pass<'_>, type_: &str, beginning: String, rest: String) {
+pub(crate) fn note_once(pass: &mut Pass<'_>, type_: &str, beginning: String, rest: &str) {
     let known = |line: &HistoryEntry| line.type_ == type_ && line.message.starts_with(&beginning);
     if !pass.status.history.iter().any(known) {
-        note(pass, type_, beginning + &rest);
+        note(pass, type_, beginning + rest);
     }
 }
 

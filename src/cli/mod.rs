@@ -1,0 +1,38 @@
+//! The command line: one binary, thin commands.
+
+pub mod crds;
+pub mod plan;
+
+use clap::{Parser, Subcommand};
+
+/// Rolls new container images out to fleets of devices in batches, watches every batch, and stops or goes back by
+/// itself when a batch goes wrong.
+#[derive(Debug, Parser)]
+#[command(name = "tranche", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the custom resource definitions, to apply with kubectl
+    Crds,
+    /// Print what the planner would do to objects from files, and why
+    Plan(plan::PlanArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever the person should know; the text says what to do.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Crds => crds::run(),
+            Command::Plan(args) => plan::run(&args),
+        }
+    }
+}
