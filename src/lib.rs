@@ -3,6 +3,7 @@ pub mod api;
 pub mod clock;
 pub mod controller;
 pub mod kubeclient;
+pub mod manage;
 pub mod plan;
 pub mod problem;
 pub mod registry;
