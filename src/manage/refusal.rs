@@ -57,7 +57,7 @@ pub(super) enum Refusal {
     #[error("the rollout could not be stored in time: try again")]
     Late,
     /// The API server.
-    #[error("the rollout could not be stored: {0}; try again")]
+    #[error("{0}: try again")]
     NotRecorded(#[from] RecordError),
 }
 
