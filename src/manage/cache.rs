@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::ImageUpdatePolicy;
 use crate::registry::claim::{Claim, PolicyKey};
+use crate::shutdown::Shutdown;
 
 /// Every policy's claim, in the order in which they are asked.
 pub type Claims = BTreeMap<PolicyKey, Arc<Claim>>;
@@ -30,11 +31,7 @@ pub struct PolicyCache {
 impl PolicyCache {
     /// Starts watching the policies of one namespace, or of all. The watch goes on, with backoff, until `shutdown`; the
     /// task ends earlier only by a panic, which its handle tells.
-    pub fn start(
-        client: Client,
-        namespace: Option<&str>,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> (Self, JoinHandle<()>) {
+    pub fn start(client: Client, namespace: Option<&str>, shutdown: Shutdown) -> (Self, JoinHandle<()>) {
         let api = match namespace {
             Some(namespace) => Api::namespaced(client, namespace),
             None => Api::all(client),
@@ -42,8 +39,9 @@ impl PolicyCache {
         let (sender, claims) = watch::channel(None);
         let task = tokio::spawn(async move {
             tokio::select! {
+                biased;
+                () = shutdown.wait() => {}
                 () = follow(api, &sender) => {}
-                () = shutdown => {}
             }
         });
         (Self { claims }, task)

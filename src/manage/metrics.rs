@@ -82,20 +82,20 @@ impl Default for WebhookMetrics {
 }
 
 impl WebhookMetrics {
-    /// Puts the counters into a registry, without the process's own prefix: the registry may have that.
+    /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "webhook_deliveries",
+            "tranche_webhook_deliveries",
             "Deliveries of registries, by dialect and outcome",
             self.deliveries.clone(),
         );
         registry.register(
-            "webhook_ignored",
+            "tranche_webhook_ignored",
             "Authentic pushes that made no rollout, by reason; one for each policy that had a word",
             self.ignored.clone(),
         );
         registry.register(
-            "webhook_duration_seconds",
+            "tranche_webhook_duration_seconds",
             "Time from the head of a delivery to its answer",
             self.duration.clone(),
         );
