@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod kubeclient;
+pub mod manage;
 pub mod plan;
 pub mod problem;
 pub mod registry;

@@ -169,8 +169,7 @@ mod tests {
     const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const OTHER: &str = "sha256:1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn policy(name: &str, spec: Value, status: Value) -> Claim {
-        let mut spec = spec;
+    fn policy(name: &str, mut spec: Value, status: &Value) -> Claim {
         spec["devices"] = json!({"names": ["a"]});
         let policy: ImageUpdatePolicy = serde_json::from_value(json!({
             "apiVersion": "tranche.dev/v1alpha1", "kind": "ImageUpdatePolicy",
@@ -181,7 +180,7 @@ mod tests {
     }
 
     fn plain(name: &str, pattern: &str) -> Claim {
-        policy(name, json!({"image": {"pattern": pattern}}), json!({}))
+        policy(name, json!({"image": {"pattern": pattern}}), &json!({}))
     }
 
     fn push(image: &str) -> PushEvent {
@@ -256,7 +255,7 @@ mod tests {
     #[test]
     fn manual_starts_with_nothing_approved() {
         let manual =
-            policy("app", json!({"image": {"pattern": "acme/app"}, "strategy": {"type": "Manual"}}), json!({}));
+            policy("app", json!({"image": {"pattern": "acme/app"}, "strategy": {"type": "Manual"}}), &json!({}));
         let decisions = decided("acme/app:v2", &[manual]);
         let [Decision::Create(creation)] = &decisions[..] else { panic!("{decisions:?}") };
         assert_eq!(creation.rollout.spec.approved_batches, Some(0));
@@ -337,7 +336,7 @@ mod tests {
                 "Create",
             ),
         ] {
-            let claim = policy("app", spec.clone(), status.clone());
+            let claim = policy("app", spec.clone(), &status);
             let pushed: String = pushed;
             assert_eq!(reasons(&pushed, &[claim]), [expected], "{pushed}: {spec} {status}");
         }

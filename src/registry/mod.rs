@@ -222,6 +222,8 @@ impl<'de> Deserialize<'de> for Outline {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn error(body: &str) -> String {
@@ -270,5 +272,89 @@ mod tests {
         assert_eq!(tidy("\u{1b}[31mann\r\n"), Some("[31mann".into()));
         assert_eq!(tidy(" \n"), None);
         assert_eq!(tidy(&"ä".repeat(400)).expect("text").chars().count(), MAX_TEXT);
+    }
+
+    // === No mutation of a delivery panics, and none of them pushes what can't be pulled ===
+
+    const FIXTURES: [&str; 4] = [
+        include_str!("../../examples/webhook-dockerhub.json"),
+        include_str!("../../examples/webhook-github.json"),
+        r#"{"action": "updated", "registry_package": {"name": "a", "package_version": {"package_url": "ghcr.io/a/b:c"}}}"#,
+        r#"{"package": {"name": "a/b"}, "package_version": {"container_metadata": {"tag": {"name": "c"}}}}"#,
+    ];
+
+    fn check(event: Option<&str>, body: &[u8]) {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = event.and_then(|event| event.parse().ok()) {
+            headers.insert("x-github-event", value);
+        }
+        for event in parse(&headers, body).1.into_iter().flatten() {
+            let image = event.image.to_string();
+            assert_eq!(image.parse::<ImageRef>().as_ref(), Ok(&event.image), "canonical, and readable again");
+            assert!(event.actor.is_none_or(|actor| actor.chars().count() <= MAX_TEXT));
+        }
+    }
+
+    /// Puts `value` at the `at`-th place of a document, counted depth first.
+    fn replace(document: &mut serde_json::Value, at: &mut usize, value: &serde_json::Value) {
+        if *at == 0 {
+            *document = value.clone();
+        }
+        *at = at.wrapping_sub(1);
+        match document {
+            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| replace(item, at, value)),
+            serde_json::Value::Object(fields) => fields.values_mut().for_each(|field| replace(field, at, value)),
+            _ => {}
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::{Value, json};
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,300}".prop_map(Value::from),
+            "[A-Za-z0-9./:@_-]{0,80}".prop_map(Value::from),
+            Just(json!([])),
+            Just(json!({})),
+            Just(json!([{"name": "x"}])),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_changed(
+            fixture in 0..FIXTURES.len(),
+            cut in any::<prop::sample::Index>(),
+            edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+            shorten in any::<bool>(),
+            event in prop::option::of("[a-z_]{0,20}"),
+        ) {
+            let mut body = FIXTURES[fixture].as_bytes().to_vec();
+            for (at, byte) in edits {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+            if shorten {
+                body.truncate(cut.index(body.len()));
+            }
+            check(event.as_deref(), &body);
+        }
+
+        #[test]
+        fn values_changed(fixture in 0..FIXTURES.len(), places in prop::collection::vec((0usize..60, any_json()), 1..4)) {
+            let mut body: serde_json::Value = serde_json::from_str(FIXTURES[fixture]).expect("JSON");
+            for (mut at, value) in places {
+                replace(&mut body, &mut at, &value);
+            }
+            check(None, body.to_string().as_bytes());
+            check(Some("package"), body.to_string().as_bytes());
+        }
+
+        #[test]
+        fn anything(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            check(None, &body);
+        }
     }
 }

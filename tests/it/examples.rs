@@ -1,0 +1,137 @@
+//! Every file in `examples/` is what it says it is: read into its kind with nothing left over, and the deliveries make
+//! rollouts of the policies beside them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde::Deserialize as _;
+use serde_json::Value;
+use tranche::api::{Device, ImageRef, ImageRollout, ImageUpdatePolicy};
+use tranche::registry::claim::Claim;
+use tranche::registry::intake::{Decision, decide};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn files(extension: &str) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(folder()).expect("examples/") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|found| found == extension) {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            files.insert(name, std::fs::read_to_string(&path).expect("text"));
+        }
+    }
+    files
+}
+
+fn documents(text: &str) -> Vec<Value> {
+    serde_yaml::Deserializer::from_str(text).map(|document| Value::deserialize(document).expect("YAML")).collect()
+}
+
+/// Reads a document as a kind, and checks that the kind has every field that the document has.
+fn read<K: serde::de::DeserializeOwned + serde::Serialize>(file: &str, document: &Value) -> K {
+    let object: K = serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let back = serde_json::to_value(&object).expect("JSON");
+    assert_covers(file, document, &back);
+    object
+}
+
+fn assert_covers(at: &str, written: &Value, kept: &Value) {
+    match (written, kept) {
+        (Value::Object(written), Value::Object(kept)) => {
+            for (key, value) in written {
+                let at = format!("{at}.{key}");
+                let kept = kept.get(key).unwrap_or_else(|| panic!("{at} is not a field of its kind"));
+                assert_covers(&at, value, kept);
+            }
+        }
+        (Value::Array(written), Value::Array(kept)) => {
+            assert_eq!(written.len(), kept.len(), "{at}");
+            for (index, (written, kept)) in written.iter().zip(kept).enumerate() {
+                assert_covers(&format!("{at}[{index}]"), written, kept);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn policies() -> BTreeMap<String, ImageUpdatePolicy> {
+    let files = files("yaml").into_iter().filter(|(name, _)| name.starts_with("policy-"));
+    files
+        .map(|(name, text)| {
+            let [document] = &documents(&text)[..] else { panic!("{name}: one document") };
+            let policy = read(&name, document);
+            (name, policy)
+        })
+        .collect()
+}
+
+#[test]
+fn every_yaml_is_of_its_kind() {
+    let mut kinds = BTreeMap::<String, usize>::new();
+    for (name, text) in files("yaml") {
+        for document in documents(&text) {
+            let kind = document["kind"].as_str().unwrap_or_else(|| panic!("{name}: kind")).to_owned();
+            assert_eq!(document["apiVersion"], "tranche.dev/v1alpha1", "{name}");
+            match kind.as_str() {
+                "ImageUpdatePolicy" => drop(read::<ImageUpdatePolicy>(&name, &document)),
+                "ImageRollout" => drop(read::<ImageRollout>(&name, &document)),
+                "Device" => drop(read::<Device>(&name, &document)),
+                other => panic!("{name}: {other}"),
+            }
+            *kinds.entry(kind).or_default() += 1;
+        }
+    }
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>(),
+        [("Device".to_owned(), 2), ("ImageRollout".to_owned(), 1), ("ImageUpdatePolicy".to_owned(), 4),]
+    );
+}
+
+#[test]
+fn every_policy_can_be_followed() {
+    for (name, policy) in policies() {
+        let pattern = &policy.spec.image.pattern;
+        let image: ImageRef = pattern.replace('*', "v2.0.0").parse().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let word = Claim::of(&policy).word_on(&ImageRef { tag: Some("v2.0.0".into()), ..image });
+        assert_eq!(word, tranche::registry::claim::Word::Yes(policy.spec.strategy.type_), "{name}");
+        let checks = &policy.spec.health_checks;
+        assert!(checks.iter().all(|check| check.container.is_some()), "{name}: other checks aren't run yet");
+    }
+}
+
+#[test]
+fn no_two_policies_claim_the_same_fleet() {
+    let fleets: Vec<_> = policies().values().map(|policy| format!("{:?}", policy.spec.devices.selector)).collect();
+    let different: std::collections::BTreeSet<_> = fleets.iter().collect();
+    assert_eq!(fleets.len(), different.len(), "all examples can be applied together");
+}
+
+#[test]
+fn the_manual_rollout_follows_a_policy_that_is_there() {
+    let text = &files("yaml")["rollout-manual.yaml"];
+    let rollout: ImageRollout = read("rollout-manual.yaml", &documents(text)[0]);
+    assert!(policies().values().any(|policy| policy.name_any() == rollout.spec.policy_ref.name));
+}
+
+#[test]
+fn every_delivery_makes_a_rollout() {
+    let policies = policies();
+    let claims: Vec<_> = policies.values().map(Claim::of).collect();
+    let mut made = BTreeMap::new();
+    for (name, text) in files("json") {
+        let (dialect, events) = tranche::registry::parse(&HeaderMap::new(), text.as_bytes());
+        let events = events.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let [event] = &events[..] else { panic!("{name}: one push") };
+        assert_eq!(event.image.tag.as_deref(), Some("v2.0.1"), "{name}");
+        let decisions = decide(event, Timestamp::UNIX_EPOCH, &claims);
+        let [Decision::Create(creation)] = &decisions[..] else { panic!("{name}: {decisions:?}") };
+        made.insert(dialect.expect("a dialect"), creation.policy.name.clone());
+    }
+    assert_eq!(made, BTreeMap::from([("dockerhub", "myapp".to_owned()), ("github", "lab".to_owned())]));
+}
