@@ -211,3 +211,6 @@ pub fn name_hash(name: &str) -> u64 {
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,3 +282,6 @@ async fn sweep(api: &Api<DevicePresence>, count: u64) -> kube::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -394,3 +394,6 @@ pub fn key_hash(text: &str) -> Option<KeyHash> {
     }
     Some(hash)
 }
+
+#[cfg(test)]
+mod tests;
