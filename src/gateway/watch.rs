@@ -84,12 +84,14 @@ pub fn tapped(client: Client, alive: Arc<Liveness>) -> Client {
             let watching =
                 request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("watch=")));
             let response = tokio::time::timeout(RESPONSE_TIMEOUT, client.send(request)).await??;
-            if watching && response.status().is_success() {
+            // A refusal is no sign of life, and neither is its body.
+            let lives = watching && response.status().is_success();
+            if lives {
                 alive.note();
             }
             let body = |body: Body| {
                 body.map_frame(move |frame| {
-                    if watching {
+                    if lives {
                         alive.note();
                     }
                     frame

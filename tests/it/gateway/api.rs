@@ -178,38 +178,43 @@ impl FakeApi {
     fn watch(self: Arc<Self>, plural: String, from: u64, lasts: Duration) -> Response<Body> {
         let until = Instant::now() + lasts;
         let lines = stream::unfold((self, plural, from), move |(api, plural, from)| async move {
-            loop {
-                let changed = api.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if api.down.load(Ordering::SeqCst) {
-                    return None;
-                }
-                let next = {
-                    let events = api.events.lock();
-                    events.iter().find(|(version, kind, _)| *version > from && *kind == plural).cloned()
-                };
-                let hangs = api.hangs.load(Ordering::SeqCst);
-                match next {
-                    Some((version, _, event)) if !hangs => {
-                        let line = Bytes::from(format!("{event}\n"));
-                        return Some((Ok::<_, std::io::Error>(line), (api, plural, version)));
-                    }
-                    _ if hangs => changed.await,
-                    _ => {
-                        tokio::select! {
-                            () = &mut changed => {}
-                            () = tokio::time::sleep_until(until) => {
-                                if !api.hangs.load(Ordering::SeqCst) {
-                                    return None;
-                                }
-                            }
-                        }
+            let (version, event) = api.next_event(&plural, from, until).await?;
+            let line = Bytes::from(format!("{event}\n"));
+            Some((Ok::<_, std::io::Error>(line), (api, plural, version)))
+        });
+        Response::new(Body::from_stream(lines))
+    }
+
+    /// The first event after `from`; `None` when the watch ends.
+    async fn next_event(&self, plural: &str, from: u64, until: Instant) -> Option<(u64, Value)> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.hangs.load(Ordering::SeqCst) {
+                // Silent, also when its time is up.
+                changed.await;
+                continue;
+            }
+            if self.down.load(Ordering::SeqCst) {
+                return None;
+            }
+            let next = {
+                let events = self.events.lock();
+                events.iter().find(|(version, kind, _)| *version > from && *kind == plural).cloned()
+            };
+            if let Some((version, _, event)) = next {
+                return Some((version, event));
+            }
+            tokio::select! {
+                () = &mut changed => {}
+                () = tokio::time::sleep_until(until) => {
+                    if !self.hangs.load(Ordering::SeqCst) {
+                        return None;
                     }
                 }
             }
-        });
-        Response::new(Body::from_stream(lines))
+        }
     }
 }
 

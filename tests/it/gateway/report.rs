@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::fixture::{A, Answer, B, Fixture, KEY_A, KEY_B, REPORT, device, state};
+use super::fixture::{A, Answer, B, Fixture, KEY_B, REPORT, device, state};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -71,6 +71,7 @@ async fn another_replicas_write_is_what_counts_once_it_is_shown() {
     fixture.report(KEY_B, v1.clone()).await;
     let mut object = fixture.api.get("devices", B).unwrap();
     object["status"]["services"][0]["image"] = json!("acme/web:v2");
+    object["status"]["conditions"][0]["status"] = json!("False");
     fixture.apply(&object);
     fixture.api.take_writes();
     fixture.report(KEY_B, v2).await;
