@@ -13,7 +13,7 @@ use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
 use crate::api::rollout::{DesiredState, ImageRollout, Phase};
 
 use super::report::WaitingOn;
-use super::services::{declared_services, declared_text};
+use super::services::{declared_services, declared_text, is_of};
 use super::validated::{Subject, ValidatedPolicy};
 
 /// A device, projected.
@@ -123,13 +123,7 @@ impl DeviceView {
     /// The reported container of a declared service: by ids where the report has them, else by name.
     #[must_use]
     pub fn reported_service(&self, service: &ServiceView) -> Option<&ReportedService> {
-        self.reported.as_deref()?.iter().find(|reported| {
-            reported.app == service.app
-                && match (reported.id, service.id) {
-                    (Some(a), Some(b)) => a == b,
-                    (None, _) | (_, None) => reported.name == service.name,
-                }
-        })
+        self.reported.as_deref()?.iter().find(|reported| is_of(reported, &service.app, service.id, &service.name))
     }
 
     /// The final verdict of a rollout on this device.

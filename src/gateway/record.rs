@@ -1,0 +1,399 @@
+//! One device as the gateway keeps it: projected, with everything that many devices share interned.
+//!
+//! Decides which overlay entries apply and what the last report proves, once per revision of the object, so that a poll
+//! only reads. Never decides which image a device gets: that is [`super::gate`], and depends on the moment.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::etag::Etag;
+use super::gate::{self, Evidence, Offer, Row};
+use super::rollouts::{Rollouts, Slot};
+use super::target;
+use crate::api::device::{ReportedService, Verdict};
+use crate::api::{Device, ImageRef, condition};
+use crate::plan::services::{Declared, declared_among, declared_services, runs};
+
+/// A device key's SHA-256.
+pub type KeyHash = [u8; 32];
+
+/// More entries than this on one device are ignored; the CRD allows no more.
+const MAX_ENTRIES: usize = 32;
+/// Up to this many undecided entries, a device may hold any combination of their images; beyond it, only all or none
+/// are looked for. Sixteen tags to compare are still nothing beside one request.
+const MAX_COMBINED: usize = 4;
+
+/// Texts that many devices share: applications, image references, reports.
+#[derive(Debug, Default)]
+pub struct Interner {
+    texts: Mutex<(HashSet<Arc<str>>, usize)>,
+}
+
+impl Interner {
+    /// The one copy of `text`.
+    #[must_use]
+    pub fn intern(&self, text: &str) -> Arc<str> {
+        let (texts, sweep_at) = &mut *self.texts.lock();
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        // Sweeping each time the set has doubled keeps the cost per text constant.
+        if texts.len() >= *sweep_at {
+            texts.retain(|text| Arc::strong_count(text) > 1);
+            *sweep_at = (texts.len() * 2).max(1024);
+        }
+        let text: Arc<str> = text.into();
+        texts.insert(text.clone());
+        text
+    }
+}
+
+/// What belongs to a device across all revisions of its object.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// When it was last seen, Unix seconds; 0 before the first time.
+    seen: AtomicI64,
+    /// The last report that this replica wrote and the watch has not shown yet.
+    pub(super) own: Mutex<Option<Box<OwnWrite>>>,
+}
+
+impl Shared {
+    /// When it was last seen, Unix seconds; 0 for never.
+    #[must_use]
+    pub fn seen(&self) -> i64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// It was seen at that time; answers with the time before.
+    pub fn see(&self, at: i64) -> i64 {
+        self.seen.fetch_max(at, Ordering::Relaxed)
+    }
+}
+
+/// A report that this replica wrote.
+#[derive(Clone, Debug)]
+pub struct OwnWrite {
+    /// What it said.
+    pub reported: Reported,
+    /// `metadata.resourceVersion` it was written as.
+    pub resource_version: Option<String>,
+}
+
+/// What the device reported last, as its status has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// Its services, sorted, as JSON. Absent: it never reported.
+    pub services: Option<Arc<str>>,
+    /// Its address.
+    pub address: Option<Arc<str>>,
+    /// Its agent's version.
+    pub agent_version: Option<Arc<str>>,
+    /// The target version it named.
+    pub version: Option<i64>,
+    /// Status, reason and transition time (Unix seconds) of condition `InSync`.
+    pub in_sync: Option<(bool, Arc<str>, i64)>,
+}
+
+/// An overlay entry that applies.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    slot: Arc<Slot>,
+    /// Canonical reference; absent: what `apps` declares.
+    image: Option<Arc<str>>,
+    previous: Option<Arc<str>>,
+    evidence: Evidence,
+}
+
+/// What the gate says of a device's entries, two bits each: the key under which its answers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offers(u64);
+
+/// The states a device may be told or may hold, by the gate as it stands.
+#[derive(Clone, Debug)]
+struct Answer {
+    offers: Offers,
+    etags: Box<[Etag]>,
+}
+
+/// One revision of one device.
+#[derive(Debug)]
+pub struct Record {
+    /// Its name: its UUID in lower case.
+    pub name: Arc<str>,
+    /// SHA-256 of its key; a device without can't come in.
+    pub key_hash: Option<KeyHash>,
+    /// `metadata.generation`.
+    pub generation: i64,
+    /// When it was created, Unix seconds.
+    pub created: i64,
+    /// When the latest of its entries was released, Unix seconds.
+    pub released: Option<i64>,
+    /// What it reported last.
+    pub reported: Reported,
+    /// What outlives this revision.
+    pub shared: Arc<Shared>,
+    hold: bool,
+    apps: Arc<str>,
+    config: Arc<str>,
+    entries: Box<[Entry]>,
+    answer: Mutex<Option<Arc<Answer>>>,
+}
+
+impl Record {
+    /// Keeps of an object what the gateway needs. `before` is the device's previous revision.
+    #[must_use]
+    pub fn project(device: &Device, before: Option<&Self>, interner: &Interner, rollouts: &Rollouts) -> Self {
+        let spec = &device.spec;
+        let name = device.metadata.name.as_deref().unwrap_or_default();
+        let name = before.map_or_else(|| name.into(), |before| before.name.clone());
+        let status = device.status.clone().unwrap_or_default();
+        let declared = declared_services(&spec.apps);
+        let reported_services = status.services.as_deref().unwrap_or_default();
+        let reference = |text: &Option<String>, repository: &str| -> Option<ImageRef> {
+            text.as_deref()?.parse().ok().filter(|image: &ImageRef| image.repository == repository)
+        };
+        let entries = spec
+            .images
+            .iter()
+            .take(MAX_ENTRIES)
+            .filter(|entry| declared_among(&declared, &entry.repository).as_deref() == Some(entry.declared.as_str()))
+            .map(|entry| {
+                let image = reference(&entry.image, &entry.repository);
+                let previous = reference(&entry.previous, &entry.repository);
+                let intern = |image: &ImageRef| interner.intern(&image.to_string());
+                let failed = status.updates.iter().any(|update| {
+                    update.repository == entry.repository
+                        && update.rollout == entry.rollout
+                        && update.verdict == Verdict::Failed
+                });
+                Entry {
+                    slot: rollouts.slot(&entry.rollout),
+                    evidence: Evidence {
+                        running: image.as_ref().is_some_and(|image| runs(&declared, reported_services, image)),
+                        failed,
+                    },
+                    image: image.as_ref().map(intern),
+                    previous: previous.as_ref().map(intern),
+                }
+            })
+            .collect();
+        let record = Self {
+            name,
+            key_hash: spec.auth.as_ref().and_then(|auth| key_hash(&auth.key_hash)),
+            generation: device.metadata.generation.unwrap_or(1),
+            created: device.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+            released: spec.images.iter().map(|entry| entry.release_time.0.as_second()).max(),
+            reported: reported(status, interner),
+            shared: before.map(|before| before.shared.clone()).unwrap_or_default(),
+            hold: spec.hold,
+            apps: interner.intern(&json(&spec.apps)),
+            config: interner.intern(&json(&spec.config)),
+            entries,
+            answer: Mutex::new(None),
+        };
+        if let Some(before) = before {
+            // A write of status alone must not cost the next poll a hash.
+            if record.told_like(before) {
+                *record.answer.lock() = before.answer.lock().clone();
+            }
+            record.catch_up(device.metadata.resource_version.as_deref());
+        }
+        record
+    }
+
+    /// Whether the same offers render to the same state in both revisions.
+    fn told_like(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.apps, &other.apps)
+            && Arc::ptr_eq(&self.config, &other.config)
+            && self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(|(a, b)| a.image == b.image && a.previous == b.previous)
+    }
+
+    /// The watch shows this revision: what this replica wrote up to it is no news any more.
+    fn catch_up(&self, resource_version: Option<&str>) {
+        let mut own = self.shared.own.lock();
+        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+        let caught_up = own.as_ref().is_some_and(|own| {
+            match (number(resource_version), number(own.resource_version.as_deref())) {
+                (Some(seen), Some(written)) => seen >= written,
+                // Not numbers, so not comparable: the watch is the authority.
+                (Some(_) | None, Some(_) | None) => true,
+            }
+        });
+        if caught_up {
+            *own = None;
+        }
+    }
+
+    /// What the gate says now. `live` is whether the watches are.
+    #[must_use]
+    pub fn offers(&self, live: bool) -> Offers {
+        self.offers_given(live, |entry| entry.evidence)
+    }
+
+    fn offers_given(&self, live: bool, evidence: impl Fn(&Entry) -> Evidence) -> Offers {
+        let floor = if self.hold || !live { Row::Held } else { Row::Active };
+        let mut code = 0;
+        for (index, entry) in self.entries.iter().enumerate() {
+            let offer = if entry.image == entry.previous {
+                // Both mean the same, so there is nothing to hold back.
+                Offer::Image
+            } else {
+                let (row, rolls_back_failed) = entry.slot.row_for(&self.name);
+                gate::gate(row.max(floor), rolls_back_failed, evidence(entry))
+            };
+            code |= (offer as u64) << (2 * index);
+        }
+        Offers(code)
+    }
+
+    /// The tags of every state that this device may be told under these offers, the one to serve first. Kept, so that
+    /// an unchanged poll hashes nothing.
+    pub fn with_etags<T>(&self, offers: Offers, read: impl FnOnce(&[Etag]) -> T) -> T {
+        let kept = self.answer.lock().clone().filter(|answer| answer.offers == offers);
+        let answer = kept.unwrap_or_else(|| {
+            let etags = (0..self.combinations(offers))
+                .map(|combination| Etag::of(&self.name, &self.apps_told(offers, combination), &self.config))
+                .collect();
+            let answer = Arc::new(Answer { offers, etags });
+            *self.answer.lock() = Some(answer.clone());
+            answer
+        });
+        read(&answer.etags)
+    }
+
+    /// How many states these offers leave open: which of the undecided images the device holds.
+    fn combinations(&self, offers: Offers) -> usize {
+        match self.undecided(offers) {
+            0 => 1,
+            few @ 1..=MAX_COMBINED => 1 << few,
+            _ => 2,
+        }
+    }
+
+    fn undecided(&self, offers: Offers) -> usize {
+        (0..self.entries.len()).filter(|index| offers.is(*index, Offer::ImageIfHeld)).count()
+    }
+
+    /// The reference each overlaid repository gets. Combination 0 is what a device is told that holds nothing.
+    fn images(&self, offers: Offers, combination: usize) -> Vec<ImageRef> {
+        let all_or_none = self.undecided(offers) > MAX_COMBINED;
+        let mut next = 0;
+        self.entries
+            .iter()
+            .enumerate()
+            .filter_map(|(index, entry)| {
+                let gives_image = if offers.is(index, Offer::ImageIfHeld) {
+                    let bit = if all_or_none { 0 } else { next };
+                    next += 1;
+                    combination >> bit & 1 == 1
+                } else {
+                    offers.is(index, Offer::Image)
+                };
+                if gives_image { &entry.image } else { &entry.previous }.as_deref()?.parse().ok()
+            })
+            .collect()
+    }
+
+    /// `apps` as the device is told it, as JSON with sorted keys.
+    #[must_use]
+    pub fn apps_told(&self, offers: Offers, combination: usize) -> String {
+        let mut apps = self.apps();
+        target::overlay(&mut apps, &self.images(offers, combination));
+        json(&apps)
+    }
+
+    /// The body of a 200.
+    #[must_use]
+    pub fn body(&self, uuid: &str, offers: Offers) -> String {
+        target::body(uuid, &self.apps_told(offers, 0), &self.config, self.generation)
+    }
+
+    /// `apps` as the device would be told it if it had just reported these services.
+    #[must_use]
+    pub fn apps_told_given(&self, live: bool, services: &[ReportedService]) -> BTreeMap<String, Value> {
+        let apps = self.apps();
+        let declared: Vec<Declared<'_>> = declared_services(&apps);
+        let offers = self.offers_given(live, |entry| Evidence {
+            running: entry
+                .image
+                .as_deref()
+                .and_then(|image| image.parse::<ImageRef>().ok())
+                .is_some_and(|image| runs(&declared, services, &image)),
+            ..entry.evidence
+        });
+        let images = self.images(offers, 0);
+        drop(declared);
+        let mut apps = apps;
+        target::overlay(&mut apps, &images);
+        apps
+    }
+
+    fn apps(&self) -> BTreeMap<String, Value> {
+        // It was made by `json` below.
+        serde_json::from_str(&self.apps).unwrap_or_default()
+    }
+}
+
+impl Offers {
+    fn is(self, index: usize, offer: Offer) -> bool {
+        self.0 >> (2 * index) & 3 == offer as u64
+    }
+}
+
+fn reported(status: crate::api::device::DeviceStatus, interner: &Interner) -> Reported {
+    let in_sync = condition::find(&status.conditions, condition::IN_SYNC).map(|condition| {
+        let since = condition.last_transition_time.0.as_second();
+        (condition.status == "True", interner.intern(&condition.reason), since)
+    });
+    Reported {
+        services: status.services.map(|services| interner.intern(&services_text(services))),
+        address: status.address.map(Into::into),
+        agent_version: status.agent_version.map(|version| interner.intern(&version)),
+        version: status.reported_version,
+        in_sync,
+    }
+}
+
+/// Services in the one form in which they are compared.
+#[must_use]
+pub fn services_text(mut services: Vec<ReportedService>) -> String {
+    sort_services(&mut services);
+    json(&services)
+}
+
+/// The order in which services are written, so that a report in another order is no change.
+pub fn sort_services(services: &mut Vec<ReportedService>) {
+    let key = |service: &ReportedService| {
+        (service.app.clone(), service.id, service.name.clone(), service.image.clone(), service.status.clone())
+    };
+    services.sort_by_cached_key(key);
+    services.dedup();
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Maps with text keys always serialise.
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".into())
+}
+
+/// The hash in `sha256:<hex>`.
+#[must_use]
+pub fn key_hash(text: &str) -> Option<KeyHash> {
+    let hex = text.strip_prefix("sha256:")?.as_bytes();
+    if hex.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests;
