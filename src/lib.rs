@@ -9,3 +9,4 @@ pub mod plan;
 pub mod problem;
 pub mod registry;
 pub mod shutdown;
+pub mod simulate;

@@ -2,6 +2,7 @@
 
 pub mod crds;
 pub mod plan;
+pub mod simulate;
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +23,8 @@ pub enum Command {
     Crds,
     /// Print what the planner would do to objects from files, and why
     Plan(plan::PlanArgs),
+    /// Simulate a fleet of devices that poll, pull, restart and report
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -33,6 +36,7 @@ impl Cli {
         match self.command {
             Command::Crds => crds::run(),
             Command::Plan(args) => plan::run(&args),
+            Command::Simulate(args) => simulate::run(args).await,
         }
     }
 }

@@ -1,4 +1,5 @@
 //! The one integration-test binary.
 
 mod examples;
+mod fleet;
 mod webhook;
