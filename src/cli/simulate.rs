@@ -14,6 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 
 use crate::api::ImageRef;
+use crate::kubeclient;
+use crate::shutdown::Shutdown;
 use crate::simulate::provision::{self, ImageSource};
 use crate::simulate::{BadImage, Fleet, FleetConfig, Observation, Observer, Pace, Shares, Tally, World};
 
@@ -21,8 +23,6 @@ use crate::simulate::{BadImage, Fleet, FleetConfig, Observation, Observer, Pace,
 const REFRESH: Duration = Duration::from_millis(200);
 /// A line of plain progress at most this often.
 const PLAIN: Duration = Duration::from_secs(1);
-/// The API server gets this long for one answer; without a bound a lost one would be waited for without end.
-const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// More would be more objects than one API server is meant to hold.
 const MAX_DEVICES: i64 = 1_000_000;
 
@@ -90,14 +90,16 @@ pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
     let world = World { pace: Pace { poll: poll_interval, pull: pull_time }, base: base.clone(), bad: bad_tag };
     let config = FleetConfig { server, devices, fleet, seed, shares: personality, world };
     let observer = observations.as_deref().map(observe_into).transpose()?;
-    let mut stop = Stop::new().context("cannot listen for signals")?;
+    // From the start: a signal that comes while devices are created must not be lost.
+    let shutdown = Shutdown::new();
+    shutdown.on_signals().context("cannot listen for signals")?;
 
-    let (client, default_namespace) = client().await?;
+    let (client, default_namespace) = kubeclient::connect().await?;
     let namespace = namespace.unwrap_or(default_namespace);
     let source = ImageSource { written: &image, parsed: &base };
     let provisioned = tokio::select! {
         done = provision::provision(&client, &namespace, &config.fleet, &source, config.identities()) => done?,
-        () = stop.wait() => return Ok(()),
+        () = shutdown.requested() => return Ok(()),
     };
     println!(
         "{devices} devices of fleet {} in namespace {namespace} ({} created, {} there already), polling {} every {poll_interval:?}",
@@ -107,7 +109,7 @@ pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
     let fleet = Fleet::new(&config, observer.unwrap_or_else(|| Box::new(|_| {})))?;
     let tally = fleet.tally();
     let progress = tokio::spawn(show_progress(tally, poll_interval));
-    let last = fleet.run(stop.wait()).await;
+    let last = fleet.run(shutdown.requested()).await;
     progress.abort();
     // Its last line is wiped by the summary; whether it had one is all the same.
     let _ = progress.await;
@@ -167,37 +169,6 @@ fn observe_into(path: &Path) -> anyhow::Result<Observer> {
             file = None;
         }
     }))
-}
-
-/// A client for the cluster of the environment, and the namespace that its configuration names.
-async fn client() -> anyhow::Result<(kube::Client, String)> {
-    // Whoever came first has installed the same provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut config = kube::Config::infer().await.context("no Kubernetes cluster: set KUBECONFIG")?;
-    config.read_timeout = Some(API_TIMEOUT);
-    config.default_retry = false;
-    let namespace = config.default_namespace.clone();
-    Ok((kube::Client::try_from(config).context("cannot set up the Kubernetes client")?, namespace))
-}
-
-/// Ctrl-c and SIGTERM, caught from the start: one that comes while devices are created must not be lost.
-struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }
 
 /// Go's durations, as everywhere in Kubernetes: `1s`, `1m30s`.
