@@ -26,9 +26,11 @@ pub struct Stage {
 pub struct View {
     /// The lines of the live block.
     pub rich: Vec<String>,
-    /// The same in one line.
+    /// What changes from moment to moment, in one line.
     pub plain: String,
-    /// When this changes, the plain line is worth printing at once.
+    /// What is being waited for. Printed whenever `key` changes.
+    pub headline: String,
+    /// Where the story stands; the plain line is worth printing at once when it changes.
     pub key: String,
 }
 
@@ -105,12 +107,17 @@ impl Stage {
     }
 
     fn show_plain(&mut self, view: &View) {
-        if let Some((key, text, at)) = &self.last
-            && (*text == view.plain || (*key == view.key && at.elapsed() < PLAIN_PAUSE))
+        let turn = self.last.as_ref().is_none_or(|(key, _, _)| *key != view.key);
+        if let Some((_, text, at)) = &self.last
+            && !turn
+            && (*text == view.plain || at.elapsed() < PLAIN_PAUSE)
         {
             return;
         }
-        println!("  {:5.1}s  {}", self.elapsed(), view.plain);
+        if turn && !view.headline.is_empty() {
+            println!("  {:5.1}s  {}", self.elapsed(), view.headline);
+        }
+        println!("  {:5.1}s    {}", self.elapsed(), view.plain);
         self.last = Some((view.key.clone(), view.plain.clone(), Instant::now()));
     }
 

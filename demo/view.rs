@@ -16,7 +16,7 @@ pub fn of_rollout(record: &Record, testimony: &Testimony, paint: Paint, old: &st
     let current = usize::try_from(status.current_batch).unwrap_or_default();
     let mut rich: Vec<String> =
         status.batches.iter().enumerate().map(|(index, batch)| batch_line(index, batch, current, paint)).collect();
-    rich.push(format!("    devices       {}", dots(testimony, paint, old, new)));
+    rich.push(format!("    devices        {}", dots(testimony, paint, old, new)));
     let phase = status.phase;
     let coloured = match phase {
         Phase::Completed => paint.green(phase.as_str()),
@@ -29,7 +29,9 @@ pub fn of_rollout(record: &Record, testimony: &Testimony, paint: Paint, old: &st
         | Phase::Cancelled
         | Phase::Superseded => paint.cyan(phase.as_str()),
     };
-    rich.push(format!("    {coloured}  {}", paint.dim(&status.message)));
+    // What follows is what a person could do about it. Here nobody needs to.
+    let message = status.message.split("; ").next().unwrap_or_default();
+    rich.push(format!("    {coloured}  {}", paint.dim(message)));
 
     let batch = status.batches.get(current.wrapping_sub(1));
     let batch = batch.map_or_else(
@@ -38,8 +40,9 @@ pub fn of_rollout(record: &Record, testimony: &Testimony, paint: Paint, old: &st
     );
     View {
         rich,
-        plain: format!("{batch} | {} | {phase}: {}", legend(testimony, &[old, new]), status.message),
+        headline: format!("{phase}: {message}"),
         key: format!("{phase} {current}"),
+        plain: format!("{batch} · {}", legend(testimony, &[old, new])),
     }
 }
 
@@ -54,6 +57,7 @@ pub fn of_fleet(testimony: &Testimony, paint: Paint, image: &str, devices: usize
             format!("    {}", paint.dim(&format!("{up} of {devices} run {}", tag(image)))),
         ],
         plain: format!("{up} of {devices} devices run {}", tag(image)),
+        headline: String::new(),
         key: String::new(),
     }
 }
@@ -82,11 +86,15 @@ fn bar(batch: &BatchStatus, paint: Paint) -> String {
     let told = count(batch.released).saturating_sub(failed + healthy);
     let mut cells = String::new();
     let (mut reached, mut drawn) = (0, 0);
-    for (n, draw) in [(failed, Paint::red as fn(Paint, &str) -> String), (healthy, Paint::green), (told, Paint::yellow)]
-    {
+    // Told apart by colour and, where there is none, by shade.
+    for (n, cell, draw) in [
+        (failed, "▓", Paint::red as fn(Paint, &str) -> String),
+        (healthy, "█", Paint::green),
+        (told, "▒", Paint::yellow),
+    ] {
         reached = (reached + n).min(devices);
         let until = (reached * CELLS).div_ceil(devices);
-        cells.push_str(&draw(paint, &"█".repeat(until - drawn)));
+        cells.push_str(&draw(paint, &cell.repeat(until - drawn)));
         drawn = until;
     }
     cells.push_str(&paint.dim(&"░".repeat(CELLS - drawn)));
@@ -112,7 +120,7 @@ fn dots(testimony: &Testimony, paint: Paint, old: &str, new: &str) -> String {
         .map(|(draw, (count, image))| format!("{count} {}", draw(paint, tag(image))))
         .collect();
     let down = testimony.devices().filter(Option::is_none).count();
-    let down = if down > 0 { paint.red(&format!(", {down} down")) } else { String::new() };
+    let down = if down > 0 { paint.red(&format!(", {down} stopped")) } else { String::new() };
     if new.is_empty() { dots.join(" ") + " " } else { format!("{}  {}{down}", dots.join(" "), legend.join(", ")) }
 }
 
@@ -122,7 +130,7 @@ fn legend(testimony: &Testimony, images: &[&str]) -> String {
         running.filter(|(count, _)| *count > 0).map(|(count, tag)| format!("{count} on {tag}")).collect();
     let down = testimony.devices().filter(Option::is_none).count();
     if down > 0 {
-        parts.push(format!("{down} down"));
+        parts.push(format!("{down} stopped"));
     }
     parts.join(", ")
 }
