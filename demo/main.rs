@@ -12,7 +12,8 @@ mod story;
 mod testimony;
 mod view;
 
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -63,14 +64,19 @@ async fn main() -> ExitCode {
 async fn demo(args: Args) -> anyhow::Result<ExitCode> {
     let keep = args.keep;
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // A terminal that is closed: nobody looks any more, but there is something to clean up.
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut signals = std::pin::pin!(async {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
     });
     // Only this user may enter it: there are credentials in it.
-    let folder = tempfile::Builder::new().prefix("tranche-demo-").tempdir().context("no temporary folder")?;
+    let private = std::fs::Permissions::from_mode(0o700);
+    let folder = tempfile::Builder::new().prefix("tranche-demo-").permissions(private).tempdir();
+    let folder = folder.context("no temporary folder")?;
     let logs = folder.path().join("logs");
     std::fs::create_dir(&logs).context("no folder for logs")?;
     let (children, mut deaths) = Children::new(logs);
@@ -87,7 +93,7 @@ async fn demo(args: Args) -> anyhow::Result<ExitCode> {
     {
         end = End::Died(death);
     }
-    let good = verdict(&mut story, &end, folder.path());
+    let good = verdict(&mut story, &end);
     if keep && good {
         story.look_around()?;
         tokio::select! {
@@ -100,14 +106,17 @@ async fn demo(args: Args) -> anyhow::Result<ExitCode> {
         eprintln!("✗ not everything could be cleaned up: {error:#}");
     }
     if keep || (!good && !matches!(end, End::Interrupted)) {
-        println!("  Logs and data: {}\n", folder.keep().display());
+        println!("  The logs of all processes are in {}/logs\n", folder.keep().display());
     }
     Ok(if good && cleaned.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The last line, and whether it is a good one.
-fn verdict(story: &mut Story, end: &End, folder: &Path) -> bool {
+fn verdict(story: &mut Story, end: &End) -> bool {
     let stage = &mut story.stage;
+    if matches!(end, End::Interrupted) {
+        stage.abandon();
+    }
     stage.settle();
     let wrong = match end {
         End::Told if stage.failed() == 0 => {
@@ -118,12 +127,8 @@ fn verdict(story: &mut Story, end: &End, folder: &Path) -> bool {
         End::Told => format!("{} of it was not seen as it should be", stage.failed()),
         End::Failed(error) => format!("{error:#}"),
         End::Died(death) => death.describe(),
-        End::Interrupted => {
-            println!("\n  interrupted\n");
-            return false;
-        }
+        End::Interrupted => return false,
     };
     println!("\n{}", stage.paint.bold(&stage.paint.red(&format!("✗ {}", wrong.trim_end()))));
-    println!("  The logs of all processes: {}\n", folder.join("logs").display());
     false
 }

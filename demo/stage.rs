@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The spinner of a live block turns this often.
 const SPIN: Duration = Duration::from_millis(100);
@@ -131,6 +131,14 @@ impl Stage {
         for line in last {
             println!("{line}");
         }
+    }
+
+    /// Leaves what moved as it stands, because the terminal has written a `^C` over it and the lines can't be found again.
+    pub fn abandon(&mut self) {
+        if let Some(Live { block, .. }) = self.live.take() {
+            block.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        println!();
     }
 
     /// One thing that was to be seen. `seen` says what was seen, `Err` what was to be.

@@ -260,21 +260,26 @@ impl Story {
 
     /// Stops everything, and takes away what was put into somebody's own cluster.
     pub async fn clean_up(mut self) -> anyhow::Result<()> {
-        self.stage.settle();
-        self.children.stop("devices").await;
-        let foreign = self.cluster.as_ref().filter(|_| self.args.kubeconfig.is_some());
-        let mut result = Ok(());
-        if let Some(cluster) = foreign {
-            result = self.stage.during("deleting the rollouts", cluster.delete_rollouts()).await;
-        }
-        self.children.stop("tranche").await;
-        if let Some(cluster) = foreign {
-            let rest = self.stage.during("deleting the rest", cluster.delete_rest()).await;
-            result = result.and(rest);
-        }
-        self.children.stop("control plane").await;
-        result
+        let Self { args, stage, children, cluster, .. } = &mut self;
+        let foreign = cluster.as_ref().filter(|_| args.kubeconfig.is_some());
+        stage.during("stopping everything", take_down(children, foreign)).await
     }
+}
+
+/// In the order in which one needs the other.
+async fn take_down(children: &mut Children, foreign: Option<&Cluster>) -> anyhow::Result<()> {
+    children.stop("devices").await;
+    let rollouts = match foreign {
+        Some(cluster) => cluster.delete_rollouts().await,
+        None => Ok(()),
+    };
+    children.stop("tranche").await;
+    let rest = match foreign {
+        Some(cluster) => cluster.delete_rest().await,
+        None => Ok(()),
+    };
+    children.stop("control plane").await;
+    rollouts.and(rest)
 }
 
 const WEBHOOK: &str = "/api/v1/webhooks/docker-registry";
