@@ -153,11 +153,7 @@ pub struct Strategy {
             .message("the last batch must have size 100%: it is the rest of the devices"),
         validation = kube::core::Rule::new("size(self) == 0 || !has(self[size(self) - 1].selector)")
             .message("the last batch can't have a selector: it is the rest of the devices"),
-        validation = kube::core::Rule::new(
-            "self.filter(b, type(b.size) == string).map(b, int(b.size.replace('%', ''))).isSorted() && \
-             self.filter(b, type(b.size) == int).map(b, int(b.size)).isSorted() && \
-             self.all(b, self.exists_one(other, other.size == b.size))")
-            .message("batch sizes are cumulative and must grow strictly, such as 10%, 50%, 100%"),
+        validation = schema::growing_sizes(),
     )]
     pub batches: Vec<Batch>,
     /// Soak: how long a batch is watched after its last verdict before the next one opens.
@@ -194,9 +190,7 @@ pub enum StrategyType {
 pub struct Batch {
     /// `10%` or a number of devices, counted together with all batches before it.
     #[schemars(schema_with = "schema::batch_size")]
-    #[x_kube(validation = kube::core::Rule::new(
-        "type(self) == string ? self.matches('^([1-9]|[1-9][0-9]|100)%$') : int(self) >= 1 && int(self) <= 1000000")
-        .message("size must be a share from 1% to 100% or a number of devices, at least 1"))]
+    #[x_kube(validation = schema::batch_size_rule())]
     pub size: IntOrString,
     /// Only devices with these labels may be in this batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]

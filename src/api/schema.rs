@@ -1,5 +1,6 @@
 //! Pieces of JSON schema that the derive can't say: bounded durations, shares, times, opaque JSON.
 
+use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// Go duration string, not negative, at most 32 characters: `30s`, `1h30m`.
@@ -21,6 +22,34 @@ pub fn batch_size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-int-or-string": true })
 }
 
+/// Each size by itself.
+///
+/// The API server limits what a rule may cost at worst, and takes an int-or-string for a text of megabytes whatever
+/// else its schema says. So it may be compared with literals, but neither matched nor cut nor compared with another.
+#[must_use]
+pub fn batch_size_rule() -> Rule {
+    Rule::new(format!("type(self) == string ? self in {} : int(self) >= 1 && int(self) <= 1000000", percents()))
+        .message("size must be a share from 1% to 100% or a number of devices, at least 1")
+}
+
+/// Shares grow strictly, and so do counts: the shares that occur, in the order of 1% to 100%, are the list itself.
+#[must_use]
+pub fn growing_sizes() -> Rule {
+    let counts = "self.filter(b, type(b.size) == int).map(b, int(b.size))";
+    Rule::new(format!(
+        "{}.filter(p, self.exists(b, b.size == p)) == self.filter(b, type(b.size) == string).map(b, b.size) && \
+         {counts}.isSorted() && {counts}.all(c, {counts}.exists_one(other, other == c))",
+        percents(),
+    ))
+    .message("batch sizes are cumulative and must grow strictly, such as 10%, 50%, 100%")
+}
+
+/// `['1%', …, '100%']`
+fn percents() -> String {
+    let percents: Vec<String> = (1..=100).map(|percent| format!("'{percent}%'")).collect();
+    format!("[{}]", percents.join(","))
+}
+
 /// A JSON object kept as it is.
 pub fn opaque_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
@@ -28,7 +57,7 @@ pub fn opaque_object(_: &mut SchemaGenerator) -> Schema {
 
 /// Time of day, `HH:MM`.
 pub fn time_of_day(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$" })
+    json_schema!({ "type": "string", "maxLength": 5, "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$" })
 }
 
 /// `apps` of a device as people write it: the fields that Tranche reads are typed, everything else is passed through.

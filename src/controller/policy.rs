@@ -97,6 +97,6 @@ pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, 
 }
 
 /// Logs the end of a pass.
-pub async fn finished(context: &Context, result: Result<(PolicyRef, Action), RuntimeError<Error, watcher::Error>>) {
+pub fn finished(context: &Context, result: Result<(PolicyRef, Action), RuntimeError<Error, watcher::Error>>) {
     super::rollout::log_end(context, "policy", result.map(|(key, _)| key.name));
 }

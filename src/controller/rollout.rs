@@ -147,7 +147,7 @@ pub fn on_error(guard: Arc<DeserializeGuard<ImageRollout>>, error: &Error, conte
 }
 
 /// Logs the end of a pass.
-pub async fn finished(context: &Context, result: Result<(RolloutRef, Action), RuntimeError<Error, watcher::Error>>) {
+pub fn finished(context: &Context, result: Result<(RolloutRef, Action), RuntimeError<Error, watcher::Error>>) {
     log_end(context, "rollout", result.map(|(key, _)| key.name));
 }
 

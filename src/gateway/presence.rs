@@ -268,7 +268,7 @@ async fn sweep(api: &Api<DevicePresence>, count: u64) -> kube::Result<()> {
         tracing::debug!(name, other, "an object of another count");
         let Some(object) = api.get_opt(&name).await? else { continue };
         let age = clock::now().as_second() - object.spec.as_of.0.as_second();
-        let interval = Duration::try_from(object.spec.interval).unwrap_or(MAX_INTERVAL);
+        let interval = Duration::from(object.spec.interval);
         if age.max(0).unsigned_abs() < (2 * interval).as_secs().max(1) {
             continue;
         }
