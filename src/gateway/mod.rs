@@ -10,7 +10,7 @@
 //! own spec and status allow it. A stop is therefore one write for a fleet of any size, obeyed at each device's next
 //! poll.
 //!
-//! | the rollout is | device seen running its image | device that only holds it (`If-None-Match` is that state's tag) | any other released device |
+//! | the rollout is | device seen running its image | device that only holds it (its `If-None-Match` names a state with it) | any other released device |
 //! | --- | --- | --- | --- |
 //! | active, completed, or gone | keeps it | keeps it | is offered it |
 //! | paused, cancelled, superseded | keeps it | keeps it | gets `previous` |
