@@ -3,9 +3,8 @@
 //! Decides which overlay entries apply and what the last report proves, once per revision of the object, so that a poll
 //! only reads. Never decides which image a device gets: that is [`super::gate`], and depends on the moment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -14,87 +13,14 @@ use serde_json::Value;
 use super::etag::{self, Asked, ImagePart};
 use super::gate::{self, Evidence, Offer, Row};
 use super::rollouts::{Rollouts, Slot};
+use super::shared::{Interner, KeyHash, Reported, Shared, json, key_hash};
 use super::target;
 use crate::api::device::{ReportedService, Verdict};
-use crate::api::{Device, ImageRef, condition};
+use crate::api::{Device, ImageRef};
 use crate::plan::services::{Declared, declared_among, declared_services, runs};
-
-/// A device key's SHA-256.
-pub type KeyHash = [u8; 32];
 
 /// More entries than this on one device are ignored; the CRD allows no more. They are counted by the bits of a `u32`.
 const MAX_ENTRIES: usize = 32;
-
-/// Texts that many devices share: applications, image references, reports.
-#[derive(Debug, Default)]
-pub struct Interner {
-    texts: Mutex<(HashSet<Arc<str>>, usize)>,
-}
-
-impl Interner {
-    /// The one copy of `text`.
-    #[must_use]
-    pub fn intern(&self, text: &str) -> Arc<str> {
-        let (texts, sweep_at) = &mut *self.texts.lock();
-        if let Some(known) = texts.get(text) {
-            return known.clone();
-        }
-        // Sweeping each time the set has doubled keeps the cost per text constant.
-        if texts.len() >= *sweep_at {
-            texts.retain(|text| Arc::strong_count(text) > 1);
-            *sweep_at = (texts.len() * 2).max(1024);
-        }
-        let text: Arc<str> = text.into();
-        texts.insert(text.clone());
-        text
-    }
-}
-
-/// What belongs to a device across all revisions of its object.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// When it was last seen, Unix seconds; 0 before the first time.
-    seen: AtomicI64,
-    /// The last report that this replica wrote and the watch has not shown yet.
-    pub(super) own: Mutex<Option<Box<OwnWrite>>>,
-}
-
-impl Shared {
-    /// When it was last seen, Unix seconds; 0 for never.
-    #[must_use]
-    pub fn seen(&self) -> i64 {
-        self.seen.load(Ordering::Relaxed)
-    }
-
-    /// It was seen at that time; answers with the time before.
-    pub fn see(&self, at: i64) -> i64 {
-        self.seen.fetch_max(at, Ordering::Relaxed)
-    }
-}
-
-/// A report that this replica wrote.
-#[derive(Clone, Debug)]
-pub struct OwnWrite {
-    /// What it said.
-    pub reported: Reported,
-    /// `metadata.resourceVersion` it was written as.
-    pub resource_version: Option<String>,
-}
-
-/// What the device reported last, as its status has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reported {
-    /// Its services, sorted, as JSON. Absent: it never reported.
-    pub services: Option<Arc<str>>,
-    /// Its address.
-    pub address: Option<Arc<str>>,
-    /// Its agent's version.
-    pub agent_version: Option<Arc<str>>,
-    /// The target version it named.
-    pub version: Option<i64>,
-    /// Status, reason and transition time (Unix seconds) of condition `InSync`.
-    pub in_sync: Option<(bool, Arc<str>, i64)>,
-}
 
 /// An overlay entry that applies.
 #[derive(Clone, Debug)]
@@ -202,7 +128,7 @@ impl Record {
             generation: device.metadata.generation.unwrap_or(1),
             created: device.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             released: spec.images.iter().map(|entry| entry.release_time.0.as_second()).max(),
-            reported: reported(status, interner),
+            reported: Reported::of(status, interner),
             shared: before.map(|before| before.shared.clone()).unwrap_or_default(),
             hold: spec.hold,
             apps: interner.intern(&json(&spec.apps)),
@@ -215,7 +141,7 @@ impl Record {
             if record.told_like(before) {
                 *record.answer.lock() = before.answer.lock().clone();
             }
-            record.catch_up(device.metadata.resource_version.as_deref());
+            record.shared.catch_up(device.metadata.resource_version.as_deref());
         }
         record
     }
@@ -230,22 +156,6 @@ impl Record {
                 .iter()
                 .zip(&other.entries)
                 .all(|(a, b)| a.image_part == b.image_part && a.previous_part == b.previous_part)
-    }
-
-    /// The watch shows this revision: what this replica wrote up to it is no news any more.
-    fn catch_up(&self, resource_version: Option<&str>) {
-        let mut own = self.shared.own.lock();
-        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
-        let caught_up = own.as_ref().is_some_and(|own| {
-            match (number(resource_version), number(own.resource_version.as_deref())) {
-                (Some(seen), Some(written)) => seen >= written,
-                // Not numbers, so not comparable: the watch is the authority.
-                (Some(_) | None, Some(_) | None) => true,
-            }
-        });
-        if caught_up {
-            *own = None;
-        }
     }
 
     /// What the gate says now. `live` is whether the watches are.
@@ -359,56 +269,6 @@ impl Choice {
     fn gives_image(self, index: usize) -> bool {
         self.0 >> index & 1 == 1
     }
-}
-
-fn reported(status: crate::api::device::DeviceStatus, interner: &Interner) -> Reported {
-    let in_sync = condition::find(&status.conditions, condition::IN_SYNC).map(|condition| {
-        let since = condition.last_transition_time.0.as_second();
-        (condition.status == "True", interner.intern(&condition.reason), since)
-    });
-    Reported {
-        services: status.services.map(|services| interner.intern(&services_text(services))),
-        address: status.address.map(Into::into),
-        agent_version: status.agent_version.map(|version| interner.intern(&version)),
-        version: status.reported_version,
-        in_sync,
-    }
-}
-
-/// Services in the one form in which they are compared.
-#[must_use]
-pub fn services_text(mut services: Vec<ReportedService>) -> String {
-    sort_services(&mut services);
-    json(&services)
-}
-
-/// The order in which services are written, so that a report in another order is no change.
-pub fn sort_services(services: &mut Vec<ReportedService>) {
-    let key = |service: &ReportedService| {
-        (service.app.clone(), service.id, service.name.clone(), service.image.clone(), service.status.clone())
-    };
-    services.sort_by_cached_key(key);
-    services.dedup();
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    // Maps with text keys always serialise.
-    serde_json::to_string(value).unwrap_or_else(|_| "{}".into())
-}
-
-/// The hash in `sha256:<hex>`.
-#[must_use]
-pub fn key_hash(text: &str) -> Option<KeyHash> {
-    let hex = text.strip_prefix("sha256:")?.as_bytes();
-    if hex.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::shared::OwnWrite;
 use super::*;
 use crate::api::ImageRollout;
 
@@ -223,27 +224,5 @@ fn own_writes_are_news_until_the_watch_shows_them() {
         object["metadata"]["resourceVersion"] = json!(shown);
         let second = world.project(&object, Some(&first));
         assert_eq!(second.shared.own.lock().is_some(), kept, "{written:?} {shown}");
-    }
-}
-
-#[test]
-fn texts_are_shared_and_swept() {
-    let interner = Interner::default();
-    let kept = interner.intern("kept");
-    assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
-    for n in 0..5000 {
-        let _ = interner.intern(&n.to_string());
-    }
-    let len = interner.texts.lock().0.len();
-    assert!(len <= 1024, "{len} texts that nobody uses");
-    assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
-}
-
-#[test]
-fn key_hashes() {
-    let hex = "0f".repeat(32);
-    assert_eq!(key_hash(&format!("sha256:{hex}")), Some([0x0f; 32]));
-    for bad in ["", "sha256:", &hex, &format!("sha256:{}", &hex[1..]), &format!("sha256:{}zz", &hex[2..]), "md5:00"] {
-        assert_eq!(key_hash(bad), None, "{bad}");
     }
 }
