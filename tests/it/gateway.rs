@@ -1,8 +1,6 @@
 //! The gateway from outside: requests on its router, its watches and writes against an API server in the process, and
 //! the HTTP server over real sockets.
 
-#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod api;
 mod fixture;
 mod poll;
