@@ -25,7 +25,7 @@
 //!
 //! # The parts
 //!
-//! [`watch`] feeds [`cache`] and [`rollouts`]; [`gate`], [`target`] and [`etag`] are pure; [`poll`] and [`report`] are
+//! [`watch`] feeds [`cache`] and [`rollouts`]; [`crate::plan::gate`] (shared with the planner), [`target`] and [`etag`] are pure; [`poll`] and [`report`] are
 //! the two requests, both through [`auth`]; [`presence`] tells the controller who was seen when.
 
 use std::sync::Arc;
@@ -46,7 +46,6 @@ use crate::problem::Problem;
 pub mod auth;
 pub mod cache;
 pub mod etag;
-pub mod gate;
 pub mod poll;
 pub mod presence;
 pub mod record;

@@ -11,12 +11,12 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::etag::{self, Asked, ImagePart};
-use super::gate::{self, Evidence, Offer, Row};
 use super::rollouts::{Rollouts, Slot};
 use super::shared::{Interner, KeyHash, Reported, Shared, json, key_hash};
 use super::target;
 use crate::api::device::{ReportedService, Verdict};
 use crate::api::{Device, ImageRef};
+use crate::plan::gate::{self, Evidence, Offer, Row};
 use crate::plan::services::{Declared, declared_among, declared_services, runs};
 
 /// More entries than this on one device are ignored; the CRD allows no more. They are counted by the bits of a `u32`.

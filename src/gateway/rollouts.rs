@@ -12,8 +12,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::gate::{Facts, Row};
 use crate::api::ImageRollout;
+use crate::plan::gate::{Facts, Row};
 
 /// How long the facts of a deleted rollout are kept. Its finalizer rewrote the devices before it went, but this replica
 /// may hear of the deletion first; an hour outlasts every backlog that still counts as a live watch.

@@ -43,8 +43,8 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         Err(why) => return unclear(pass, why.clone()),
     };
     match pass.status.phase {
-        Phase::RolledBack => rollback::stragglers(pass, subject),
-        Phase::Cancelled | Phase::Superseded | Phase::Failed => rollback::requested(pass, subject),
+        Phase::RolledBack => {}
+        Phase::Cancelled | Phase::Superseded | Phase::Failed => rollback::requested(pass),
         Phase::Completed => release::latecomers(pass, subject),
         Phase::Pending
         | Phase::AwaitingApproval

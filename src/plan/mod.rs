@@ -23,6 +23,8 @@
 //! | release, store verdicts, send back | [`release`], [`rollback`] |
 //! | phase, message, conditions, history | [`status`] |
 //!
+//! What a released device is told at a given moment is the [`gate`]'s to say; the gateway asks it too.
+//!
 //! A device's place (batch, verdict, reason) is explained to people by [`explain`].
 
 pub mod actions;
@@ -31,6 +33,7 @@ pub mod classify;
 pub mod cohort;
 pub mod deletion;
 pub mod explain;
+pub mod gate;
 pub mod lifecycle;
 pub mod observed;
 pub mod policy;

@@ -33,7 +33,6 @@ pub enum WaitingOn {
     Soak { batch: usize, until: Timestamp },
     NobodyThere { batch: usize, devices: i32 },
     GoingBack { pending: i32, devices: i32 },
-    HeldBack { held: i32 },
     Rewriting { devices: usize },
 }
 
@@ -62,7 +61,6 @@ impl WaitingOn {
             Self::Soak { .. } => "Soaking",
             Self::NobodyThere { .. } => "NobodyThere",
             Self::GoingBack { .. } => "RollingBack",
-            Self::HeldBack { .. } => "Held",
             Self::Rewriting { .. } => "Rewriting",
         }
     }
@@ -91,7 +89,6 @@ impl WaitingOn {
             | Self::Capacity { .. }
             | Self::Soak { .. }
             | Self::GoingBack { .. }
-            | Self::HeldBack { .. }
             | Self::Rewriting { .. } => false,
         }
     }
@@ -155,9 +152,6 @@ impl fmt::Display for WaitingOn {
             ),
             Self::GoingBack { pending, devices } => {
                 write!(f, "{pending} of {devices} devices are not back on their previous image yet")
-            }
-            Self::HeldBack { held } => {
-                write!(f, "{held} held devices can't be sent back; set their spec.hold to false")
             }
             Self::Rewriting { devices } => {
                 write!(f, "{devices} devices are being told what they are to run once this rollout is gone")
