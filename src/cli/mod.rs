@@ -24,7 +24,7 @@ pub enum Command {
     /// Run the controller, the device gateway and the API, or some of them
     Run(run::RunArgs),
     /// Print the custom resource definitions, to apply with kubectl
-    Crds,
+    Crds(crds::CrdsArgs),
     /// Print what the planner would do to objects from files, and why
     Plan(plan::PlanArgs),
     /// Simulate a fleet of devices that poll, pull, restart and report
@@ -39,7 +39,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(args) => run::run(args).await,
-            Command::Crds => crds::run(),
+            Command::Crds(args) => crds::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::Simulate(args) => simulate::run(args).await,
         }
