@@ -1,33 +1,27 @@
 //! `tranche crds`: the definitions of all kinds, as YAML to apply.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
 
 /// Print the custom resource definitions, to apply with kubectl
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug)]
 pub struct CrdsArgs {
-    /// Write a file for each kind into this folder instead; may be given more than once
-    #[arg(short, long, value_name = "FOLDER")]
-    pub directory: Vec<PathBuf>,
+    /// Write one file a kind into this folder instead
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
 }
 
-/// Prints every CRD as one stream of YAML documents, or writes each into its file.
+/// Prints every CRD as one stream of YAML documents, or writes a file each.
 ///
 /// # Errors
 /// When nothing can be written.
 pub fn run(args: &CrdsArgs) -> anyhow::Result<()> {
-    let CrdsArgs { directory } = args;
+    let Some(folder) = &args.out else { return print_all(&mut std::io::stdout().lock()) };
     for (name, text) in documents()? {
-        if directory.is_empty() {
-            write!(std::io::stdout().lock(), "---\n{text}").context("writing the CRDs")?;
-        }
-        for directory in directory {
-            let path = directory.join(&name);
-            std::fs::write(&path, &text).with_context(|| format!("writing {}", path.display()))?;
-        }
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
@@ -44,4 +38,11 @@ pub fn documents() -> anyhow::Result<Vec<(String, String)>> {
             Ok((format!("{}.yaml", crd.spec.names.plural), text))
         })
         .collect()
+}
+
+fn print_all(out: &mut impl std::io::Write) -> anyhow::Result<()> {
+    for (_, text) in documents()? {
+        write!(out, "---\n{text}").context("writing the CRDs")?;
+    }
+    Ok(())
 }

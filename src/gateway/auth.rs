@@ -7,7 +7,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
 use super::cache::Cache;
-use super::record::{KeyHash, Record};
+use super::record::Record;
+use super::shared::KeyHash;
 use crate::problem::Problem;
 
 /// Where agents put their key first.

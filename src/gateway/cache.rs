@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 use subtle::ConstantTimeEq as _;
 
-use super::record::{Interner, KeyHash, Record};
+use super::record::Record;
 use super::rollouts::Rollouts;
+use super::shared::{Interner, KeyHash};
 use crate::api::Device;
 
 /// How many parts. A power of two, at least the number of cores of any machine this runs on.

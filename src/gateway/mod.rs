@@ -10,7 +10,7 @@
 //! own spec and status allow it. A stop is therefore one write for a fleet of any size, obeyed at each device's next
 //! poll.
 //!
-//! | the rollout is | device seen running its image | device that only holds it (`If-None-Match` is that state's tag) | any other released device |
+//! | the rollout is | device seen running its image | device that only holds it (its `If-None-Match` names a state with it) | any other released device |
 //! | --- | --- | --- | --- |
 //! | active, completed, or gone | keeps it | keeps it | is offered it |
 //! | paused, cancelled, superseded | keeps it | keeps it | gets `previous` |
@@ -52,6 +52,7 @@ pub mod presence;
 pub mod record;
 pub mod report;
 pub mod rollouts;
+pub mod shared;
 pub mod target;
 pub mod watch;
 
@@ -173,11 +174,16 @@ impl Gateway {
     /// With what is missing, in words.
     pub fn is_ready(&self) -> Result<(), &'static str> {
         let Progress { rollouts_listed, devices_listed, names_settled } = *self.progress.borrow();
-        match (rollouts_listed, devices_listed, names_settled) {
-            (true, true, true) => Ok(()),
-            (false, _, _) => Err("the rollouts have not been listed yet"),
-            (true, false, _) => Err("the devices have not been listed yet"),
-            (true, true, false) => Err("some rollouts that devices name have not been looked up yet"),
+        if !rollouts_listed {
+            Err("the rollouts have not been listed yet")
+        } else if !devices_listed {
+            Err("the devices have not been listed yet")
+        } else if !names_settled {
+            Err("some rollouts that devices name have not been looked up yet")
+        } else if !(self.rollouts_alive.ever() && self.devices_alive.ever()) {
+            Err("the watches have not been established yet")
+        } else {
+            Ok(())
         }
     }
 

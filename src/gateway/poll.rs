@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::Gateway;
 use super::auth::{authenticate, refused};
-use super::etag::{self, Held};
+use super::etag;
 use crate::clock;
 
 /// Answers are for one device and must be asked for anew each time.
@@ -41,26 +41,30 @@ fn answer(gateway: &Gateway, uuid: &str, headers: &HeaderMap) -> Response {
     };
     gateway.presence.see(&record, clock::now());
     let offers = record.offers(gateway.is_live());
-    let asked = headers.get_all(header::IF_NONE_MATCH);
-    let (held, etag) = record.with_etags(offers, |etags| {
-        let held = etag::held(asked, etags);
-        let index = if let Held::State(index) = held { index } else { 0 };
-        (held, etags.get(index).map(etag::Etag::header))
-    });
-    let unchanged = held != Held::Nothing;
-    let mut response = if unchanged {
+    // Each tag the device names proves what it holds. Where none is the current one, its first counts.
+    let mut choice = None;
+    let mut unchanged = None;
+    for asked in etag::asked(headers.get_all(header::IF_NONE_MATCH)) {
+        let chosen = record.choose(offers, Some(asked));
+        let etag = record.etag(chosen);
+        if asked.is(&etag) {
+            unchanged = Some(etag);
+            break;
+        }
+        choice.get_or_insert(chosen);
+    }
+    let (mut response, etag) = if let Some(etag) = unchanged {
         metrics.polls_unchanged.inc();
-        StatusCode::NOT_MODIFIED.into_response()
+        (StatusCode::NOT_MODIFIED.into_response(), etag)
     } else {
         metrics.polls_changed.inc();
-        let mut response = Response::new(record.body(uuid, offers).into());
+        let choice = choice.unwrap_or_else(|| record.choose(offers, None));
+        let mut response = Response::new(record.body(uuid, choice).into());
         response.headers_mut().insert(header::CONTENT_TYPE, JSON);
-        response
+        (response, record.etag(choice))
     };
     let headers = response.headers_mut();
-    if let Some(etag) = etag {
-        headers.insert(header::ETAG, etag);
-    }
+    headers.insert(header::ETAG, etag);
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
     response
 }

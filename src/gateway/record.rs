@@ -3,100 +3,24 @@
 //! Decides which overlay entries apply and what the last report proves, once per revision of the object, so that a poll
 //! only reads. Never decides which image a device gets: that is [`super::gate`], and depends on the moment.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::etag::Etag;
+use super::etag::{self, Asked, ImagePart};
 use super::gate::{self, Evidence, Offer, Row};
 use super::rollouts::{Rollouts, Slot};
+use super::shared::{Interner, KeyHash, Reported, Shared, json, key_hash};
 use super::target;
 use crate::api::device::{ReportedService, Verdict};
-use crate::api::{Device, ImageRef, condition};
+use crate::api::{Device, ImageRef};
 use crate::plan::services::{Declared, declared_among, declared_services, runs};
 
-/// A device key's SHA-256.
-pub type KeyHash = [u8; 32];
-
-/// More entries than this on one device are ignored; the CRD allows no more.
+/// More entries than this on one device are ignored; the CRD allows no more. They are counted by the bits of a `u32`.
 const MAX_ENTRIES: usize = 32;
-/// Up to this many undecided entries, a device may hold any combination of their images; beyond it, only all or none
-/// are looked for. Sixteen tags to compare are still nothing beside one request.
-const MAX_COMBINED: usize = 4;
-
-/// Texts that many devices share: applications, image references, reports.
-#[derive(Debug, Default)]
-pub struct Interner {
-    texts: Mutex<(HashSet<Arc<str>>, usize)>,
-}
-
-impl Interner {
-    /// The one copy of `text`.
-    #[must_use]
-    pub fn intern(&self, text: &str) -> Arc<str> {
-        let (texts, sweep_at) = &mut *self.texts.lock();
-        if let Some(known) = texts.get(text) {
-            return known.clone();
-        }
-        // Sweeping each time the set has doubled keeps the cost per text constant.
-        if texts.len() >= *sweep_at {
-            texts.retain(|text| Arc::strong_count(text) > 1);
-            *sweep_at = (texts.len() * 2).max(1024);
-        }
-        let text: Arc<str> = text.into();
-        texts.insert(text.clone());
-        text
-    }
-}
-
-/// What belongs to a device across all revisions of its object.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// When it was last seen, Unix seconds; 0 before the first time.
-    seen: AtomicI64,
-    /// The last report that this replica wrote and the watch has not shown yet.
-    pub(super) own: Mutex<Option<Box<OwnWrite>>>,
-}
-
-impl Shared {
-    /// When it was last seen, Unix seconds; 0 for never.
-    #[must_use]
-    pub fn seen(&self) -> i64 {
-        self.seen.load(Ordering::Relaxed)
-    }
-
-    /// It was seen at that time; answers with the time before.
-    pub fn see(&self, at: i64) -> i64 {
-        self.seen.fetch_max(at, Ordering::Relaxed)
-    }
-}
-
-/// A report that this replica wrote.
-#[derive(Clone, Debug)]
-pub struct OwnWrite {
-    /// What it said.
-    pub reported: Reported,
-    /// `metadata.resourceVersion` it was written as.
-    pub resource_version: Option<String>,
-}
-
-/// What the device reported last, as its status has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reported {
-    /// Its services, sorted, as JSON. Absent: it never reported.
-    pub services: Option<Arc<str>>,
-    /// Its address.
-    pub address: Option<Arc<str>>,
-    /// Its agent's version.
-    pub agent_version: Option<Arc<str>>,
-    /// The target version it named.
-    pub version: Option<i64>,
-    /// Status, reason and transition time (Unix seconds) of condition `InSync`.
-    pub in_sync: Option<(bool, Arc<str>, i64)>,
-}
 
 /// An overlay entry that applies.
 #[derive(Clone, Debug)]
@@ -105,18 +29,30 @@ pub struct Entry {
     /// Canonical reference; absent: what `apps` declares.
     image: Option<Arc<str>>,
     previous: Option<Arc<str>>,
+    /// What a tag says of a device that holds `image`, and of one that holds `previous`.
+    image_part: ImagePart,
+    previous_part: ImagePart,
     evidence: Evidence,
 }
 
-/// What the gate says of a device's entries, two bits each: the key under which its answers are kept.
+/// What the gate says of each of a device's entries, as sets of their indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offers(u64);
+pub struct Offers {
+    /// These get their rollout's image.
+    image: u32,
+    /// These get it if the device holds it already.
+    if_held: u32,
+}
 
-/// The states a device may be told or may hold, by the gate as it stands.
+/// Which of a device's entries give their rollout's image; the others give the previous one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice(u32);
+
+/// The tag of one choice, kept, so that an unchanged poll hashes nothing.
 #[derive(Clone, Debug)]
 struct Answer {
-    offers: Offers,
-    etags: Box<[Etag]>,
+    choice: Choice,
+    etag: HeaderValue,
 }
 
 /// One revision of one device.
@@ -165,6 +101,9 @@ impl Record {
                 let image = reference(&entry.image, &entry.repository);
                 let previous = reference(&entry.previous, &entry.repository);
                 let intern = |image: &ImageRef| interner.intern(&image.to_string());
+                let part = |image: Option<&ImageRef>| {
+                    ImagePart::of(&entry.repository, image.map(ToString::to_string).as_deref())
+                };
                 let failed = status.updates.iter().any(|update| {
                     update.repository == entry.repository
                         && update.rollout == entry.rollout
@@ -176,6 +115,8 @@ impl Record {
                         running: image.as_ref().is_some_and(|image| runs(&declared, reported_services, image)),
                         failed,
                     },
+                    image_part: part(image.as_ref()),
+                    previous_part: part(previous.as_ref()),
                     image: image.as_ref().map(intern),
                     previous: previous.as_ref().map(intern),
                 }
@@ -187,7 +128,7 @@ impl Record {
             generation: device.metadata.generation.unwrap_or(1),
             created: device.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             released: spec.images.iter().map(|entry| entry.release_time.0.as_second()).max(),
-            reported: reported(status, interner),
+            reported: Reported::of(status, interner),
             shared: before.map(|before| before.shared.clone()).unwrap_or_default(),
             hold: spec.hold,
             apps: interner.intern(&json(&spec.apps)),
@@ -200,33 +141,21 @@ impl Record {
             if record.told_like(before) {
                 *record.answer.lock() = before.answer.lock().clone();
             }
-            record.catch_up(device.metadata.resource_version.as_deref());
+            record.shared.catch_up(device.metadata.resource_version.as_deref());
         }
         record
     }
 
-    /// Whether the same offers render to the same state in both revisions.
+    /// Whether the same choice renders to the same state in both revisions.
     fn told_like(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.apps, &other.apps)
             && Arc::ptr_eq(&self.config, &other.config)
             && self.entries.len() == other.entries.len()
-            && self.entries.iter().zip(&other.entries).all(|(a, b)| a.image == b.image && a.previous == b.previous)
-    }
-
-    /// The watch shows this revision: what this replica wrote up to it is no news any more.
-    fn catch_up(&self, resource_version: Option<&str>) {
-        let mut own = self.shared.own.lock();
-        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
-        let caught_up = own.as_ref().is_some_and(|own| {
-            match (number(resource_version), number(own.resource_version.as_deref())) {
-                (Some(seen), Some(written)) => seen >= written,
-                // Not numbers, so not comparable: the watch is the authority.
-                (Some(_) | None, Some(_) | None) => true,
-            }
-        });
-        if caught_up {
-            *own = None;
-        }
+            && self
+                .entries
+                .iter()
+                .zip(&other.entries)
+                .all(|(a, b)| a.image_part == b.image_part && a.previous_part == b.previous_part)
     }
 
     /// What the gate says now. `live` is whether the watches are.
@@ -237,80 +166,77 @@ impl Record {
 
     fn offers_given(&self, live: bool, evidence: impl Fn(&Entry) -> Evidence) -> Offers {
         let floor = if self.hold || !live { Row::Held } else { Row::Active };
-        let mut code = 0;
+        let mut offers = Offers { image: 0, if_held: 0 };
         for (index, entry) in self.entries.iter().enumerate() {
-            let offer = if entry.image == entry.previous {
+            let offer = if entry.image_part == entry.previous_part {
                 // Both mean the same, so there is nothing to hold back.
                 Offer::Image
             } else {
                 let (row, rolls_back_failed) = entry.slot.row_for(&self.name);
                 gate::gate(row.max(floor), rolls_back_failed, evidence(entry))
             };
-            code |= (offer as u64) << (2 * index);
+            match offer {
+                Offer::Previous => {}
+                Offer::Image => offers.image |= 1 << index,
+                Offer::ImageIfHeld => offers.if_held |= 1 << index,
+            }
         }
-        Offers(code)
+        offers
     }
 
-    /// The tags of every state that this device may be told under these offers, the one to serve first. Kept, so that
-    /// an unchanged poll hashes nothing.
-    pub fn with_etags<T>(&self, offers: Offers, read: impl FnOnce(&[Etag]) -> T) -> T {
-        let kept = self.answer.lock().clone().filter(|answer| answer.offers == offers);
-        let answer = kept.unwrap_or_else(|| {
-            let etags = (0..self.combinations(offers))
-                .map(|combination| Etag::of(&self.name, &self.apps_told(offers, combination), &self.config))
-                .collect();
-            let answer = Arc::new(Answer { offers, etags });
-            *self.answer.lock() = Some(answer.clone());
-            answer
-        });
-        read(&answer.etags)
-    }
-
-    /// How many states these offers leave open: which of the undecided images the device holds.
-    fn combinations(&self, offers: Offers) -> usize {
-        match self.undecided(offers) {
-            0 => 1,
-            few @ 1..=MAX_COMBINED => 1 << few,
-            _ => 2,
+    /// What a device is told that asks so; without a tag, it holds nothing.
+    #[must_use]
+    pub fn choose(&self, offers: Offers, asked: Option<Asked<'_>>) -> Choice {
+        let Offers { mut image, if_held } = offers;
+        if let Some(asked) = asked.filter(|_| if_held != 0) {
+            for (index, entry) in self.entries.iter().enumerate() {
+                if if_held >> index & 1 == 1 && asked.holds(entry.image_part) {
+                    image |= 1 << index;
+                }
+            }
         }
+        Choice(image)
     }
 
-    fn undecided(&self, offers: Offers) -> usize {
-        (0..self.entries.len()).filter(|index| offers.is(*index, Offer::ImageIfHeld)).count()
-    }
-
-    /// The reference each overlaid repository gets. Combination 0 is what a device is told that holds nothing.
-    fn images(&self, offers: Offers, combination: usize) -> Vec<ImageRef> {
-        let all_or_none = self.undecided(offers) > MAX_COMBINED;
-        let mut next = 0;
-        self.entries
+    /// The tag of what a device is told by this choice.
+    #[must_use]
+    pub fn etag(&self, choice: Choice) -> HeaderValue {
+        if let Some(answer) = &*self.answer.lock()
+            && answer.choice == choice
+        {
+            return answer.etag.clone();
+        }
+        let parts = self
+            .entries
             .iter()
             .enumerate()
-            .filter_map(|(index, entry)| {
-                let gives_image = if offers.is(index, Offer::ImageIfHeld) {
-                    let bit = if all_or_none { 0 } else { next };
-                    next += 1;
-                    combination >> bit & 1 == 1
-                } else {
-                    offers.is(index, Offer::Image)
-                };
-                if gives_image { &entry.image } else { &entry.previous }.as_deref()?.parse().ok()
-            })
-            .collect()
+            .map(|(index, entry)| if choice.gives_image(index) { entry.image_part } else { entry.previous_part });
+        let etag = etag::etag(&self.name, &self.apps_told(choice), &self.config, parts);
+        *self.answer.lock() = Some(Arc::new(Answer { choice, etag: etag.clone() }));
+        etag
+    }
+
+    /// The reference each overlaid repository gets.
+    fn images(&self, choice: Choice) -> Vec<ImageRef> {
+        let image = |(index, entry): (usize, &Entry)| {
+            let image = if choice.gives_image(index) { &entry.image } else { &entry.previous };
+            image.as_deref()?.parse().ok()
+        };
+        self.entries.iter().enumerate().filter_map(image).collect()
     }
 
     /// `apps` as the device is told it, as JSON with sorted keys.
     #[must_use]
-    pub fn apps_told(&self, offers: Offers, combination: usize) -> String {
+    pub fn apps_told(&self, choice: Choice) -> String {
         let mut apps = self.apps();
-        target::overlay(&mut apps, &self.images(offers, combination));
+        target::overlay(&mut apps, &self.images(choice));
         json(&apps)
     }
 
     /// The body of a 200.
     #[must_use]
-    pub fn body(&self, uuid: &str, offers: Offers) -> String {
-        target::body(uuid, &self.apps_told(offers, 0), &self.config, self.generation)
+    pub fn body(&self, uuid: &str, choice: Choice) -> String {
+        target::body(uuid, &self.apps_told(choice), &self.config, self.generation)
     }
 
     /// `apps` as the device would be told it if it had just reported these services.
@@ -326,7 +252,7 @@ impl Record {
                 .is_some_and(|image| runs(&declared, services, &image)),
             ..entry.evidence
         });
-        let images = self.images(offers, 0);
+        let images = self.images(self.choose(offers, None));
         drop(declared);
         let mut apps = apps;
         target::overlay(&mut apps, &images);
@@ -339,60 +265,10 @@ impl Record {
     }
 }
 
-impl Offers {
-    fn is(self, index: usize, offer: Offer) -> bool {
-        self.0 >> (2 * index) & 3 == offer as u64
+impl Choice {
+    fn gives_image(self, index: usize) -> bool {
+        self.0 >> index & 1 == 1
     }
-}
-
-fn reported(status: crate::api::device::DeviceStatus, interner: &Interner) -> Reported {
-    let in_sync = condition::find(&status.conditions, condition::IN_SYNC).map(|condition| {
-        let since = condition.last_transition_time.0.as_second();
-        (condition.status == "True", interner.intern(&condition.reason), since)
-    });
-    Reported {
-        services: status.services.map(|services| interner.intern(&services_text(services))),
-        address: status.address.map(Into::into),
-        agent_version: status.agent_version.map(|version| interner.intern(&version)),
-        version: status.reported_version,
-        in_sync,
-    }
-}
-
-/// Services in the one form in which they are compared.
-#[must_use]
-pub fn services_text(mut services: Vec<ReportedService>) -> String {
-    sort_services(&mut services);
-    json(&services)
-}
-
-/// The order in which services are written, so that a report in another order is no change.
-pub fn sort_services(services: &mut Vec<ReportedService>) {
-    let key = |service: &ReportedService| {
-        (service.app.clone(), service.id, service.name.clone(), service.image.clone(), service.status.clone())
-    };
-    services.sort_by_cached_key(key);
-    services.dedup();
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    // Maps with text keys always serialise.
-    serde_json::to_string(value).unwrap_or_else(|_| "{}".into())
-}
-
-/// The hash in `sha256:<hex>`.
-#[must_use]
-pub fn key_hash(text: &str) -> Option<KeyHash> {
-    let hex = text.strip_prefix("sha256:")?.as_bytes();
-    if hex.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(hash)
 }
 
 #[cfg(test)]

@@ -56,6 +56,12 @@ impl Liveness {
         self.at.store(self.millis() + 1, Ordering::Relaxed);
     }
 
+    /// Whether it ever was alive.
+    #[must_use]
+    pub fn ever(&self) -> bool {
+        self.at.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether it was alive within the last `window`.
     #[must_use]
     pub fn within(&self, window: Duration) -> bool {

@@ -145,7 +145,8 @@ fn counts(sibling: &Sibling) -> bool {
 /// Whether this rollout's image is still the policy's latest.
 pub(crate) fn is_latest(pass: &Pass<'_>) -> bool {
     let mine = Age::of(pass.observed.rollout);
-    !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && counts(sibling))
+    let stands = |sibling: &Sibling| counts(sibling) || sibling.phase == Phase::RollingBack;
+    !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && stands(sibling))
 }
 
 fn on_new_image(pass: &Pass<'_>) -> OnNewImage {

@@ -33,6 +33,7 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         .filter(|(member, (batch, progress))| {
             *progress == Progress::Waiting
                 && *batch <= open
+                && !moved_on(pass, member)
                 && !pass.spec().roll_back_devices.contains(&member.view.name)
         })
         .map(|(member, (batch, _))| (*batch, member.rank, member))
@@ -63,6 +64,15 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         let action = set_entry(view, &manager(pass), entry, reason);
         pass.actions.push(action);
     }
+}
+
+/// Whether a device was told something else since this rollout completed. It is no latecomer then: where a newer
+/// rollout has sent it back to is where it belongs.
+fn moved_on(pass: &Pass<'_>, member: &Member<'_>) -> bool {
+    let Ok(subject) = pass.observed.subject else { return true };
+    let completed = pass.status.completion_time.as_ref().filter(|_| pass.status.phase.is_terminal());
+    let told = member.view.entry(&subject.image.repository).map(|entry| &entry.entry.release_time);
+    completed.zip(told).is_some_and(|(completed, told)| told >= completed)
 }
 
 /// Stores the verdict Failed for devices whose time is up.

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::super::record::{Record, Reported, services_text, sort_services};
+use super::super::record::Record;
+use super::super::shared::{Reported, services_text, sort_services};
 use super::parse::Report;
 use crate::api::condition::{self, condition};
 use crate::api::device::ReportedService;

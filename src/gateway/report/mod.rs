@@ -22,7 +22,8 @@ use self::parse::{Refusal, Report};
 use super::Gateway;
 use super::auth::{authenticate, refused};
 use super::cache::name_hash;
-use super::record::{OwnWrite, Record};
+use super::record::Record;
+use super::shared::OwnWrite;
 use crate::api::{Device, GATEWAY_MANAGER};
 use crate::clock;
 use crate::problem::Problem;
@@ -93,63 +94,70 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
     gateway.presence.see(&record, clock::now());
     match take_in(&gateway, &record, request).await {
         Ok(report) => settle(&gateway, &record.name, report).await,
-        Err(response) => {
+        Err(rejection) => {
             metrics.reports_refused.inc();
-            response
+            rejection.into_response()
         }
     }
 }
 
-async fn take_in(gateway: &Gateway, record: &Record, request: Request) -> Result<Report, Response> {
-    let read = async {
-        let Ok(_slot) = gateway.reports.bodies.acquire().await else { return Err(busy()) };
-        let body = read_body(request).await?;
-        // Reduced to its few bounded fields before anything is awaited again.
-        parse::parse(&body, &record.name).map_err(refuse)
-    };
-    timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| {
-        Err(problem(StatusCode::REQUEST_TIMEOUT, "body-timeout", "Request timeout", "the body did not arrive in time"))
-    })
+/// Why a body is not taken in.
+#[derive(Debug)]
+enum Rejection {
+    Refused(Refusal),
+    TooLarge,
+    Coding,
+    Slow,
 }
 
-async fn read_body(request: Request) -> Result<Bytes, Response> {
+async fn take_in(gateway: &Gateway, record: &Record, request: Request) -> Result<Report, Rejection> {
+    let read = async {
+        // Never closed.
+        let _slot = gateway.reports.bodies.acquire().await;
+        let body = read_body(request).await?;
+        // Reduced to its few bounded fields before anything is awaited again.
+        parse::parse(&body, &record.name).map_err(Rejection::Refused)
+    };
+    timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(Rejection::Slow))
+}
+
+async fn read_body(request: Request) -> Result<Bytes, Rejection> {
     let gzip = is_gzip(request.headers())?;
     let limit = if gzip { MAX_COMPRESSED } else { MAX_BODY };
     let body = request.into_body();
     let announced = axum::body::HttpBody::size_hint(&body).lower();
     if announced > limit as u64 {
-        return Err(too_large());
+        return Err(Rejection::TooLarge);
     }
     let bytes = match Limited::new(body, limit).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(too_large()),
-        Err(_) => return Err(bad("the body broke off")),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(Rejection::TooLarge),
+        Err(_) => return Err(malformed("the body broke off")),
     };
     if gzip { inflate(&bytes) } else { Ok(bytes) }
 }
 
-fn is_gzip(headers: &HeaderMap) -> Result<bool, Response> {
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
     match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii()) {
         None | Some(b"") => Ok(false),
         Some(coding) if coding.eq_ignore_ascii_case(b"identity") => Ok(false),
         Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => Ok(true),
-        Some(_) => Err(problem(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content-encoding",
-            "Unsupported content encoding",
-            "send the report plain or with Content-Encoding: gzip",
-        )),
+        Some(_) => Err(Rejection::Coding),
     }
 }
 
-fn inflate(compressed: &[u8]) -> Result<Bytes, Response> {
+fn inflate(compressed: &[u8]) -> Result<Bytes, Rejection> {
     let mut body = Vec::new();
     let limit = MAX_BODY as u64;
     match flate2::read::GzDecoder::new(compressed).take(limit + 1).read_to_end(&mut body) {
-        Ok(_) if body.len() > MAX_BODY => Err(too_large()),
+        Ok(_) if body.len() > MAX_BODY => Err(Rejection::TooLarge),
         Ok(_) => Ok(body.into()),
-        Err(_) => Err(bad("the body says that it is gzip, and is not")),
+        Err(_) => Err(malformed("the body says that it is gzip, and is not")),
     }
+}
+
+fn malformed(why: &str) -> Rejection {
+    Rejection::Refused(Refusal::Malformed(why.to_owned()))
 }
 
 /// Weighs a report against what is known, and writes what changed.
@@ -220,29 +228,39 @@ fn accepted() -> Response {
     response
 }
 
-fn refuse(refusal: Refusal) -> Response {
-    match refusal {
-        Refusal::NotYours => problem(
-            StatusCode::FORBIDDEN,
-            "not-yours",
-            "Forbidden",
-            "a device may only report its own state: the body must have one key, this device's UUID",
-        ),
-        Refusal::Malformed(why) => bad(&why),
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(Refusal::NotYours) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "not-yours",
+                "Forbidden",
+                "a device may only report its own state: the body must have one key, this device's UUID",
+            ),
+            Self::Refused(Refusal::Malformed(why)) => {
+                Problem::new(StatusCode::BAD_REQUEST, "malformed-report", "Malformed report", why)
+            }
+            Self::TooLarge => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "Payload too large",
+                "a report may have 1 MiB, and 256 KiB when it is sent compressed",
+            ),
+            Self::Coding => Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content-encoding",
+                "Unsupported content encoding",
+                "send the report plain or with Content-Encoding: gzip",
+            ),
+            Self::Slow => Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-timeout",
+                "Request timeout",
+                "the report did not arrive in time",
+            ),
+        }
+        .into_response()
     }
-}
-
-fn bad(why: &str) -> Response {
-    problem(StatusCode::BAD_REQUEST, "malformed-report", "Malformed report", why)
-}
-
-fn too_large() -> Response {
-    problem(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "too-large",
-        "Payload too large",
-        "a report may have 1 MiB, and 256 KiB when it is sent compressed",
-    )
 }
 
 fn busy() -> Response {
@@ -254,8 +272,4 @@ fn busy() -> Response {
     )
     .retry_after(RETRY_AFTER)
     .into_response()
-}
-
-fn problem(status: StatusCode, slug: &str, title: &'static str, detail: &str) -> Response {
-    Problem::new(status, slug, title, detail).into_response()
 }

@@ -175,6 +175,21 @@ async fn a_held_device_and_a_failed_one() {
 }
 
 #[tokio::test]
+async fn an_edit_while_paused_reaches_the_device_and_its_image_stays() {
+    let fixture = Fixture::with_devices();
+    let tag = fixture.poll(A, KEY_A, None).await.header("etag").to_owned();
+    fixture.rollout(&json!({"paused": true}), &json!({"phase": "Progressing"}));
+    let mut object = released(A, KEY_A);
+    object["spec"]["config"] = json!({"edited": true});
+    fixture.apply(&object);
+    let edited = fixture.poll(A, KEY_A, Some(&tag)).await;
+    assert_eq!((edited.image(A).as_str(), &edited.json()[A]["config"]), ("acme/web:v2", &json!({"edited": true})));
+    let again = fixture.poll(A, KEY_A, Some(edited.header("etag"))).await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(fixture.poll(A, KEY_A, None).await.image(A), "acme/web:v1");
+}
+
+#[tokio::test]
 async fn a_rollout_nobody_has_seen() {
     let fixture = Fixture::new();
     fixture.apply(&released(A, KEY_A));

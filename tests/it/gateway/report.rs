@@ -174,6 +174,16 @@ async fn an_api_server_that_hangs_holds_nobody_up() {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_ends() {
+    let fixture = Fixture::with_devices();
+    let begun = futures::stream::once(async { Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"{")) });
+    let body = Body::from_stream(futures::StreamExt::chain(begun, futures::stream::pending()));
+    let answer = fixture.report(KEY_B, body).await;
+    assert_eq!(answer.status, StatusCode::REQUEST_TIMEOUT);
+    assert!(answer.is_problem());
+}
+
 #[tokio::test]
 async fn a_device_that_was_deleted_meanwhile() {
     let fixture = Fixture::with_devices();

@@ -1,6 +1,7 @@
 //! The HTTP server over real sockets.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tranche::metrics::ServerMetrics;
-use tranche::server::{Peer, ServerConfig, serve, with_problems};
+use tranche::server::{Peer, ServerConfig, serve, tls, with_problems};
 
 const LONG: Duration = Duration::from_secs(20);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
@@ -32,6 +37,10 @@ struct Server {
 
 impl Server {
     async fn start(config: ServerConfig) -> Self {
+        Self::start_with(config, None).await
+    }
+
+    async fn start_with(config: ServerConfig, tls: Option<TlsAcceptor>) -> Self {
         let (begun, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let slow = {
             let (begun, end) = (begun.clone(), end.clone());
@@ -52,7 +61,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let metrics = ServerMetrics::default();
         let (shutdown, stop) = oneshot::channel::<()>();
-        let task = tokio::spawn(serve(listener, with_problems(router), None, config, metrics.clone(), async {
+        let task = tokio::spawn(serve(listener, with_problems(router), tls, config, metrics.clone(), async {
             let _ = stop.await;
         }));
         Self { address, metrics, task, shutdown: Some(shutdown), begun, end }
@@ -69,9 +78,8 @@ impl Server {
 
 fn quick() -> ServerConfig {
     ServerConfig {
-        header_timeout: Duration::from_millis(200),
-        idle_timeout: Duration::from_millis(400),
-        drain_timeout: Duration::from_secs(5),
+        header_timeout: Duration::from_millis(500),
+        idle_timeout: Duration::from_millis(800),
         ..ServerConfig::default()
     }
 }
@@ -120,10 +128,12 @@ async fn half_open_connections_are_closed() {
     let server = Server::start(quick()).await;
     let partial_heads: [&[u8]; 5] =
         [b"", b"P", b"PRI * HTTP/2.0\r\n\r\n", b"GET / HTTP/1.1\r\nhost:", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"];
-    for head in partial_heads {
+    let closed = partial_heads.map(async |head| {
         let mut stream = server.connect().await;
         stream.write_all(head).await.unwrap();
-        let text = rest(&mut stream).await;
+        rest(&mut stream).await
+    });
+    for text in futures::future::join_all(closed).await {
         assert!(!text.contains(" 200 "), "{text}");
     }
     assert_eq!(server.metrics.timed_out.get(), 5);
@@ -210,7 +220,7 @@ async fn a_request_may_outlast_the_head_and_idle_timeouts() {
     stream.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     server.begun.notified().await;
     // The watchdog is what is being waited out here.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     server.end.notify_one();
     assert!(response(&mut stream).await.ends_with("done"));
 }
@@ -232,7 +242,7 @@ async fn beyond_the_limit_connections_wait() {
 
 #[tokio::test]
 async fn drains() {
-    let mut server = Server::start(quick()).await;
+    let mut server = Server::start(ServerConfig::default()).await;
     let mut busy = server.connect().await;
     busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     server.begun.notified().await;
@@ -266,4 +276,56 @@ async fn a_drain_has_an_end() {
     server.stop();
     timeout(LONG, server.task).await.expect("it ends").unwrap();
     assert_eq!(rest(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn speaks_http2_without_being_told() {
+    let server = Server::start(ServerConfig::default()).await;
+    let mut stream = server.connect().await;
+    // The preface and an empty SETTINGS frame.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut frame = [0; 9];
+    timeout(LONG, stream.read_exact(&mut frame)).await.expect("the server answers").unwrap();
+    assert_eq!(frame[3], 4, "SETTINGS");
+}
+
+const CERTIFICATE: &str = "tests/data/tls/certificate.pem";
+const KEY: &str = "tests/data/tls/key.pem";
+
+#[tokio::test]
+async fn tls() {
+    let acceptor = tls::acceptor(Path::new(CERTIFICATE), Path::new(KEY)).unwrap();
+    let config = ServerConfig { handshake_timeout: Duration::from_millis(200), ..ServerConfig::default() };
+    let server = Server::start_with(config, Some(acceptor)).await;
+
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(CERTIFICATE).unwrap()).unwrap();
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(client)).connect(name, server.connect().await).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    timeout(LONG, stream.read_to_string(&mut text)).await.expect("the server closes").unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+
+    let mut silent = server.connect().await;
+    assert_eq!(rest(&mut silent).await, "", "a handshake that never comes");
+    assert_eq!(server.metrics.timed_out.get(), 1);
+    let mut plain = server.connect().await;
+    plain.write_all(GET).await.unwrap();
+    assert!(!rest(&mut plain).await.contains("200"));
+}
+
+#[test]
+fn tls_files_that_do_not_serve() {
+    let (certificate, key, none) = (Path::new(CERTIFICATE), Path::new(KEY), Path::new("tests/data/none.pem"));
+    assert!(matches!(tls::acceptor(none, key), Err(tls::TlsError::Certificate { .. })));
+    assert!(matches!(tls::acceptor(key, key), Err(tls::TlsError::Certificate { .. })));
+    assert!(matches!(tls::acceptor(certificate, none), Err(tls::TlsError::Key { .. })));
+    assert!(matches!(tls::acceptor(certificate, certificate), Err(tls::TlsError::Key { .. })));
 }

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::Device;
-use crate::gateway::record::Interner;
 use crate::gateway::rollouts::Rollouts;
+use crate::gateway::shared::Interner;
 
 const RELEASED: &str = "2026-01-01T00:00:00Z";
 
