@@ -59,13 +59,11 @@ pub struct ImageUpdatePolicySpec {
     pub failure_policy: FailurePolicy,
     /// A device that has no verdict for so long after its release has failed.
     #[serde(default = "default_update_deadline")]
-    #[schemars(schema_with = "schema::duration")]
-    #[x_kube(validation = kube::core::Rule::new("duration(self) >= duration('1s')").message("updateDeadline must be at least 1s"))]
+    #[schemars(schema_with = "schema::duration_from_1s")]
     pub update_deadline: Duration,
     /// A device unseen for longer is deferred: it blocks nothing and catches up later.
     #[serde(default = "default_offline_after")]
-    #[schemars(schema_with = "schema::duration")]
-    #[x_kube(validation = kube::core::Rule::new("duration(self) >= duration('1s')").message("offlineAfter must be at least 1s"))]
+    #[schemars(schema_with = "schema::duration_from_1s")]
     pub offline_after: Duration,
     /// What a new image does while a rollout of the same repository runs.
     #[serde(default)]
@@ -81,7 +79,11 @@ pub struct ImageUpdatePolicySpec {
 #[serde(rename_all = "camelCase")]
 pub struct ImageRule {
     /// Anchored glob over `name[:tag]`. `*` stands for any run of characters, `/` included; `docker.io` and `library` are implied.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9*._:/@-]+$"))]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = schema::matches(
+        "^[A-Za-z0-9*._:/@-]+$",
+        "write a pattern as name:tag with * for any run of characters, such as acme/app:*",
+    ))]
     pub pattern: String,
     /// How the image is named to devices.
     #[serde(default)]
@@ -271,7 +273,8 @@ pub struct HealthCheck {
 #[serde(rename_all = "camelCase")]
 pub struct HttpCheck {
     /// With `{device_ip}`, `{device_name}`, `{device_uuid}`.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://"))]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = schema::matches("^https?://.", "the url of a check starts with http:// or https://"))]
     pub url: String,
     /// The status that is healthy.
     #[serde(default = "default_expected_status")]
