@@ -247,7 +247,7 @@ fn merged(
             }
         });
     }
-    let spec = DevicePresenceSpec { as_of: clock::whole_seconds(now), interval: interval.into(), seen };
+    let spec = DevicePresenceSpec { as_of: crate::api::time::whole_seconds(now), interval: interval.into(), seen };
     DevicePresence { metadata: ObjectMeta { managed_fields: None, ..metadata }, spec }
 }
 

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::api::device::{ImageEntry, UpdateVerdict, Verdict};
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::observed::{DeviceView, EntryView};
 

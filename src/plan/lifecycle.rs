@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::api::condition::truncate;
 use crate::api::policy::OnNewImage;
 use crate::api::rollout::{DesiredState, Phase};
+use crate::api::time::whole_seconds;
 use crate::api::{ImageRef, ROLLOUT_FINALIZER};
-use crate::clock::whole_seconds;
 
 use super::observed::{Age, PolicyState, Sibling};
 use super::report::WaitingOn;

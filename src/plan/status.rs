@@ -2,7 +2,7 @@
 
 use crate::api::condition::{self, Condition, truncate};
 use crate::api::rollout::{BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase};
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::advance::Judged;
 use super::progress::Progress;

@@ -4,4 +4,5 @@
 mod examples;
 mod fleet;
 mod gateway;
+mod layering;
 mod webhook;
