@@ -188,6 +188,12 @@ impl DeviceIndex {
         self.state.read().devices.get(namespace).map(|devices| devices.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many devices there are.
+    #[must_use]
+    pub fn count(&self) -> i64 {
+        self.state.read().devices.values().map(|devices| i64::try_from(devices.len()).unwrap_or(i64::MAX)).sum()
+    }
+
     /// The namespaces that have devices.
     #[must_use]
     pub fn namespaces(&self) -> Vec<String> {

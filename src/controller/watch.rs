@@ -137,6 +137,7 @@ async fn connected(context: Arc<Context>, shutdown: Shutdown) {
             _ = ticks.tick() => {}
         }
         if context.devices.is_complete() {
+            context.metrics.devices.set(context.devices.count());
             presence::round(&context, clock::now()).await;
         }
     }
