@@ -5,4 +5,6 @@ mod examples;
 mod fleet;
 mod gateway;
 mod layering;
+mod rollouts;
+mod support;
 mod webhook;
