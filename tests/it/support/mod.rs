@@ -1,0 +1,5 @@
+//! What several tests need: a real control plane, the real binary, and a way to wait.
+
+pub mod audit;
+pub mod controlplane;
+pub mod wait;
