@@ -36,7 +36,7 @@ pub fn matches(pattern: &str, message: &str) -> Rule {
 }
 
 /// A text of at most `max_length` characters with rules.
-fn text<const N: usize>(max_length: u32, rules: [Rule; N]) -> Schema {
+fn text<const N: usize>(max_length: u32, rules: &[Rule; N]) -> Schema {
     json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules.as_slice() })
 }
 

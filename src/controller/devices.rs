@@ -241,6 +241,7 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         name,
         labels,
         resource_version: _,
+        uid,
         hold,
         deleting,
         services,
@@ -251,6 +252,7 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         connected: _,
     } = a;
     *name == b.name
+        && *uid == b.uid
         && *labels == b.labels
         && *hold == b.hold
         && *deleting == b.deleting
