@@ -1,11 +1,13 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
+mod cli;
 mod crds;
 mod examples;
 mod fleet;
 mod gateway;
 mod layering;
+mod readme;
 mod rollouts;
 mod support;
 mod webhook;
