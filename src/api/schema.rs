@@ -36,8 +36,8 @@ pub fn matches(pattern: &str, message: &str) -> Rule {
 }
 
 /// A text of at most `max_length` characters with rules.
-fn text<const N: usize>(max_length: u32, rules: &[Rule; N]) -> Schema {
-    json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules.as_slice() })
+fn text(max_length: u32, rules: &[Rule]) -> Schema {
+    json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules })
 }
 
 /// A share of a cohort (`10%`) or a count of devices (`5`).
