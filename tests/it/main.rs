@@ -4,4 +4,6 @@
 mod examples;
 mod fleet;
 mod gateway;
+mod reconcile;
+mod support;
 mod webhook;
