@@ -68,11 +68,7 @@ impl World {
         println!("seed {SEED}");
         let clock = clock();
         let api = ApiServer::new(clock.clone());
-        let images = Images {
-            pace: Pace { poll: POLL, pull: Duration::from_secs(1) },
-            base: "acme/web:v1".parse().unwrap(),
-            bad: vec!["bad".parse().unwrap()],
-        };
+        let images = images();
         let identities: Vec<Identity> = (0..personalities.len())
             .map(|index| Identity::derive(SEED, FLEET, u32::try_from(index).unwrap()))
             .collect();
@@ -119,6 +115,21 @@ impl World {
         self.controller = Some(Controller { task, shutdown, metrics });
     }
 
+    /// One more, which nobody will miss.
+    pub fn second_controller(&self) -> JoinHandle<Result<(), controller::Error>> {
+        let (client, metrics) = (self.api.client("other controller"), ControllerMetrics::default());
+        let context = Context::with_clock(client, Some(NAMESPACE.into()), metrics, self.clock.clone());
+        tokio::spawn(controller::run(context, Shutdown::new()))
+    }
+
+    /// A device that was never switched on is.
+    pub fn wake_up(&mut self, index: usize) {
+        let identity = self.identities[index].clone();
+        let rng = Identity::rng(SEED, identity.index);
+        let agent = Agent::new(self.start.elapsed(), identity, Personality::Healthy, images().into(), rng);
+        self.devices.spawn(live(agent, self.start, self.door.clone(), self.sightings.clone()));
+    }
+
     /// As SIGKILL would.
     pub async fn kill_controller(&mut self) {
         if let Some(Controller { task, .. }) = self.controller.take() {
@@ -136,7 +147,7 @@ impl World {
     }
 
     /// Another gateway takes over, with nothing but what the API server has.
-    pub async fn restart_gateway(&mut self) {
+    pub fn restart_gateway(&mut self) {
         self.gateway.0.abort();
         let (gateway, router) = gateway(&self.api, &self.clock);
         self.gateway = gateway;
@@ -221,7 +232,7 @@ impl World {
 
     /// For so long, nobody writes anything but presence, and the controller hardly looks.
     pub async fn stays_settled(&self, time: Duration) {
-        sleep(Duration::from_secs(10)).await;
+        sleep(Duration::from_secs(60)).await;
         let (since, passes) = (Instant::now(), self.passes());
         sleep(time).await;
         let writes: Vec<_> = self
@@ -238,10 +249,37 @@ impl World {
         assert!(looked <= most, "{looked} passes over {objects} objects in {time:?}");
     }
 
+    /// Every line of every history is one Event, in the same words.
+    pub fn check_events(&self) {
+        let sorted = |mut lines: Vec<[String; 3]>| {
+            lines.sort();
+            lines
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let events = self.api.list("events");
+        let told = events.iter().map(|event| [&event["regarding"]["name"], &event["reason"], &event["note"]].map(text));
+        let rollouts = self.api.list("imagerollouts");
+        let lines = rollouts.iter().flat_map(|rollout| {
+            let history = rollout["status"]["history"].as_array().into_iter().flatten();
+            history.map(|line| [&rollout["metadata"]["name"], &line["type"], &line["message"]].map(text))
+        });
+        assert_eq!(sorted(told.collect()), sorted(lines.collect()));
+        assert!(events.iter().all(|event| event["series"].is_null()), "two lines were taken for one");
+    }
+
     /// Nothing ever happened that must not.
     pub fn check_never(&self) {
         let broken = never::check(&self.api.log());
         assert!(broken.is_empty(), "{broken:#?}");
+    }
+}
+
+/// v1 is what the fleet was started with, and nobody can pull `bad`.
+fn images() -> Images {
+    Images {
+        pace: Pace { poll: POLL, pull: Duration::from_secs(1) },
+        base: "acme/web:v1".parse().unwrap(),
+        bad: vec!["bad".parse().unwrap()],
     }
 }
 

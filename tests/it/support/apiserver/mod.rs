@@ -269,10 +269,11 @@ impl ApiServer {
         self.changed.notify_waiters();
     }
 
-    /// Forgets the past: watches are told 410 and have to list again.
+    /// Forgets the past, as after a long interruption: watches break off, are told 410 when they come back, and have to
+    /// list again.
     pub fn compact(&self) {
         self.store.lock().compact();
-        self.changed.notify_waiters();
+        self.drop_watches();
     }
 }
 

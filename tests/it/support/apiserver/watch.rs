@@ -22,7 +22,7 @@ struct Watch {
     api: Arc<ApiServer>,
     plural: String,
     namespace: Option<String>,
-    /// The last revision that was shown; `None` once it has ended.
+    /// What came up to here was shown; `None` once it has ended.
     from: Option<u64>,
     until: Instant,
     bookmark: Option<Instant>,
@@ -86,6 +86,7 @@ impl Watch {
     fn event(&mut self) -> Option<Option<Value>> {
         let from = self.from?;
         let store = self.api.store.lock();
+        let version = store.version();
         if store.is_forgotten(from) {
             self.from = None;
             let refusal = Refusal::new(StatusCode::GONE, "too old resource version");
@@ -95,11 +96,11 @@ impl Watch {
             self.from = Some(revision.version);
             return Some(Some(json!({"type": revision.type_, "object": *revision.object})));
         }
+        // Never looked at again, or a quiet watch would go through the whole past at each change of anything.
+        self.from = Some(version);
         if self.bookmark.is_some_and(|at| Instant::now() >= at) {
             self.bookmark = Some(Instant::now() + BOOKMARKS);
             let kind = self.api.kinds.iter().find(|kind| kind.plural == self.plural)?;
-            let version = store.version();
-            self.from = Some(version);
             return Some(Some(json!({
                 "type": "BOOKMARK",
                 "object": {
