@@ -25,7 +25,6 @@ use super::cache::{Cache, PARTS, name_hash};
 use super::record::Record;
 use crate::api::DevicePresence;
 use crate::api::presence::DevicePresenceSpec;
-use crate::clock;
 
 /// Devices to an object: it has about 60 KiB then, well below what etcd takes.
 const DEVICES_PER_SHARD: usize = 1000;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tranche::clock::{Clock, whole_seconds};
+use tranche::api::time::whole_seconds;
+use tranche::clock::Clock;
 
 /// Kind (plural), namespace, name.
 pub type Key = (String, String, String);
