@@ -28,6 +28,9 @@ use crate::api::presence::DevicePresenceSpec;
 
 /// Devices to an object: it has about 60 KiB then, well below what etcd takes.
 const DEVICES_PER_SHARD: usize = 1000;
+/// A device unseen for so many seconds has turned up again, and its object is written early. Three polls of an agent's
+/// default interval: a fleet that polls once a minute must not have every object written each second.
+const TURNED_UP: i64 = 180;
 /// Bounds of the time between two writes of one object.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
@@ -68,7 +71,8 @@ impl Presence {
         let now = now.as_second();
         let before = record.shared.see(now);
         let count = self.count.load(Ordering::Relaxed);
-        let away = 2 * i64::try_from(self.interval(count).as_secs().max(1)).unwrap_or(i64::MAX / 2);
+        let interval = i64::try_from(self.interval(count).as_secs()).unwrap_or(i64::MAX / 2);
+        let away = TURNED_UP.max(2 * interval);
         if now.saturating_sub(before) > away {
             self.early.lock().insert(name_hash(&record.name) % count);
             self.wake.notify_one();
