@@ -42,6 +42,7 @@ struct State {
 #[derive(Debug)]
 struct Shard {
     as_of: Timestamp,
+    since: Option<Timestamp>,
     interval: i64,
     seen: BTreeMap<String, i64>,
 }
@@ -150,6 +151,7 @@ impl DeviceIndex {
         let namespace = presence.namespace().unwrap_or_default();
         let shard = Shard {
             as_of: presence.spec.as_of.0,
+            since: presence.spec.since.as_ref().map(|since| since.0),
             interval: i64::try_from(std::time::Duration::from(presence.spec.interval).as_secs()).unwrap_or(60).max(1),
             seen: presence.spec.seen.clone(),
         };
@@ -243,6 +245,7 @@ fn unite(shards: &BTreeMap<String, Shard>) -> Presence {
     Presence {
         knowledge: Knowledge {
             as_of: current().map(|shard| shard.as_of).min(),
+            since: current().filter_map(|shard| shard.since).max(),
             interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
         },
         seen,
