@@ -64,26 +64,44 @@ fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
         return Standing::Claimed;
     }
     match owner.map(|owner| &owner.entry).filter(|entry| entry.rollout == target.rollout) {
-        Some(entry) if entry.declared != view.declared(repository) => Standing::Overridden,
+        Some(entry) if entry.declared != view.declared(repository) => {
+            // Whoever writes the rollout's own image into `apps` agrees with it.
+            if declares(view, target.image) { unaided(view, target) } else { Standing::Overridden }
+        }
         Some(entry) if entry.rolled_back => Standing::SentBack { arrived: runs_previous(view, repository, entry) },
-        Some(_) => Standing::Released(evidence(view, target)),
+        Some(entry) if entry.image.as_deref().is_some_and(|image| names(image, target.image)) => {
+            Standing::Released(evidence(view, target))
+        }
+        // Withdrawn: it keeps its batch, and is released again like one that never was.
+        Some(_) if view.hold => Standing::Held,
+        Some(_) => Standing::Unreleased,
         None => {
-            let declared_already = view.services_of(repository).all(|service| service.image.same_image(target.image));
             // An entry of an older rollout still overrides what `apps` declares.
             let overlaid = owner
                 .is_some_and(|owner| owner.entry.image.is_some() && owner.entry.declared == view.declared(repository));
-            if declared_already && !overlaid {
-                match evidence(view, target) {
-                    Evidence::Running => Standing::RunsAlready,
-                    Evidence::NoReport | Evidence::Missing | Evidence::OtherImage | Evidence::NotRunning => {
-                        Standing::DeclaredAlready
-                    }
-                }
+            if declares(view, target.image) && !overlaid {
+                unaided(view, target)
             } else if view.hold {
                 Standing::Held
             } else {
                 Standing::Unreleased
             }
+        }
+    }
+}
+
+/// Whether `apps` itself gives every service of the repository this image.
+fn declares(view: &DeviceView, image: &ImageRef) -> bool {
+    let mut services = view.services_of(&image.repository).peekable();
+    services.peek().is_some() && services.all(|service| service.image.same_image(image))
+}
+
+/// Of a device that gets the image from its `apps`.
+fn unaided(view: &DeviceView, target: &Target<'_>) -> Standing {
+    match evidence(view, target) {
+        Evidence::Running => Standing::RunsAlready,
+        Evidence::NoReport | Evidence::Missing | Evidence::OtherImage | Evidence::NotRunning => {
+            Standing::DeclaredAlready
         }
     }
 }

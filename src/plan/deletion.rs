@@ -49,9 +49,14 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
     // Without a subject (its own image does not parse) nothing was ever released.
     let repository = pass.observed.subject.map(|subject| subject.image.repository.as_str()).unwrap_or_default();
     let members = pass.observed.members;
+    let sends_failed_back = pass.observed.subject.is_ok_and(|subject| subject.rules.roll_back_failed);
+    let named = &pass.spec().roll_back_devices;
     let keeps = |member: &Member<'_>| {
         let runs = member.standing == Standing::Released(Evidence::Running);
+        // Told its previous image by itself, whatever the others are told.
+        let goes_back = (member.failed && sends_failed_back) || named.contains(&member.view.name);
         match row {
+            Row::Keep | Row::KeepRunning | Row::KeepHealthy if goes_back => runs && member.view.hold,
             Row::Keep => true,
             Row::KeepRunning => runs,
             Row::KeepHealthy => runs && !member.failed,

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 
 use crate::api::ImageRef;
 use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
-use crate::api::rollout::{DesiredState, ImageRollout, Phase};
+use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase};
 
 use super::report::WaitingOn;
 use super::services::{declared_services, declared_text};
@@ -181,17 +181,24 @@ pub struct Sibling {
     pub phase: Phase,
     /// What a person wants of it.
     pub desired: DesiredState,
+    /// Its first pass has been made, so that `is_stuck` says something.
+    pub is_known: bool,
+    /// It has not started and does not by itself: it holds nobody up and takes nobody's place.
+    pub is_stuck: bool,
 }
 
 impl Sibling {
     /// The rollout, as others see it.
     #[must_use]
     pub fn new(rollout: &ImageRollout) -> Self {
+        let status = rollout.status.as_ref();
         Self {
             name: rollout.name_any(),
             age: Age::of(rollout),
-            phase: rollout.status.as_ref().map(|status| status.phase).unwrap_or_default(),
+            phase: status.map(|status| status.phase).unwrap_or_default(),
             desired: rollout.spec.desired_state,
+            is_known: status.is_some_and(|status| status.observed_generation.is_some()),
+            is_stuck: status.is_some_and(is_stuck),
         }
     }
 
@@ -200,6 +207,19 @@ impl Sibling {
     pub fn is_active(&self) -> bool {
         !self.phase.is_terminal()
     }
+}
+
+/// Read from the conditions, which is where a rollout says what it waits for.
+fn is_stuck(status: &ImageRolloutStatus) -> bool {
+    let waits = |reason: &str| {
+        crate::api::condition::find(&status.conditions, crate::api::condition::READY)
+            .is_some_and(|condition| condition.reason == reason)
+    };
+    status.plan.is_none()
+        && !status.phase.is_terminal()
+        && (crate::api::condition::is_true(&status.conditions, crate::api::condition::STALLED)
+            || waits("PolicySuspended")
+            || waits("NotBefore"))
 }
 
 /// Order of rollouts in time: creation (whole seconds), then the moment that the push came in, then the name.

@@ -5,6 +5,8 @@
 //! the rewriting only makes that last. Windows, approval and pause don't hold it up. A held device is nobody's to
 //! move: it goes back once it is no longer held.
 
+use std::collections::HashSet;
+
 use crate::api::policy::FailureAction;
 use crate::api::rollout::Phase;
 use crate::clock::whole_seconds;
@@ -31,8 +33,14 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
     let offline_after = subject.rules.offline_after.max(2 * pass.observed.knowledge.interval);
     let known = pass.observed.knowledge.as_of.map(jiff::Timestamp::as_second);
     let (mut carrying, mut back, mut on_the_way, mut stuck, mut offline, mut held) = (0, 0, 0, 0, 0, 0);
+    // Two writes to one device can't both carry the revision that was looked at; the second comes with the next pass.
+    let written: HashSet<String> = pass.actions.iter().map(|action| action.device.clone()).collect();
     for member in pass.observed.members {
         match member.standing {
+            Standing::Released(_) if written.contains(&member.view.name) => {
+                carrying += 1;
+                on_the_way += 1;
+            }
             Standing::Released(_) => {
                 carrying += 1;
                 if member.view.hold {
