@@ -5,8 +5,8 @@
 //! `PLAN_SEEDS=200 cargo test --test it plan_` looks for rarer orders; a failure prints the seed, and
 //! `PLAN_SEED=17` runs that one alone.
 
-use crate::support::golden;
-use crate::support::sim::{Rng, Sim};
+use crate::plan_support::golden;
+use crate::plan_support::sim::{Rng, Sim};
 
 mod ends;
 mod fleet;

@@ -387,7 +387,11 @@ impl Sim {
     }
 
     fn act(&mut self, action: &Action) -> bool {
-        let Action { device, resource_version, reason, change } = action;
+        let Action { device, uid, resource_version, reason, change } = action;
+        let same = self.world.devices.get(device).is_some_and(|device| device.metadata.uid.as_ref() == Some(uid));
+        if !same {
+            return false;
+        }
         let result = match change {
             Change::Images { manager, entries } => self.world.apply_images(device, resource_version, manager, entries),
             Change::Verdicts { updates } => self.world.store_verdicts(device, resource_version, updates),
