@@ -374,6 +374,9 @@ pub struct BatchStatus {
     /// Of these, offline, held or in conflict: they block nothing.
     #[serde(default)]
     pub deferred: i32,
+    /// Failures that a person has acknowledged: this batch only stops the rollout for more than that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub acknowledged: i32,
     /// When it opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
@@ -439,4 +442,9 @@ pub struct HistoryEntry {
     /// What, in a sentence.
     #[schemars(length(max = 512))]
     pub message: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }

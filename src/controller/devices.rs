@@ -48,6 +48,9 @@ struct Shard {
 }
 
 /// What is known of the devices of one namespace: how far, and who was seen when.
+///
+/// How long knowledge has been without a gap is only vouched for since this process began to listen: a controller and a
+/// gateway that were down together must not take the silence between for that of the devices.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// How far it reaches.

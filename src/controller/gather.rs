@@ -6,7 +6,7 @@ use kube::ResourceExt as _;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
 use crate::plan::classify::{Target, member};
-use crate::plan::observed::{DeviceView, Member, Observed, PolicyState, Sibling};
+use crate::plan::observed::{DeviceView, Knowledge, Member, Observed, PolicyState, Sibling};
 use crate::plan::validated::{Invalid, Subject, ValidatedPolicy};
 use crate::plan::{Plan, WaitingOn, plan};
 
@@ -69,7 +69,11 @@ impl Snapshot {
             subject: subject.as_ref(),
             siblings: &self.siblings,
             members: &members,
-            knowledge: self.presence.knowledge,
+            // A gateway whose clock runs ahead must not make time go faster for devices.
+            knowledge: Knowledge {
+                as_of: self.presence.knowledge.as_of.map(|at| at.min(now)),
+                ..self.presence.knowledge
+            },
         };
         let plan = plan(&observed, now);
         let seen = look(&observed, &plan);
@@ -82,8 +86,15 @@ impl Snapshot {
         let name = self.rollout.name_any();
         let uid = self.rollout.uid().unwrap_or_default();
         let manager = crate::api::policy_manager(&self.rollout.spec.policy_ref.name);
-        let target =
-            Target { rollout: &name, uid: &uid, image: &subject.image, manager: &manager, rules: &subject.rules };
+        let created = self.rollout.creation_timestamp().map(|time| time.0);
+        let target = Target {
+            rollout: &name,
+            uid: &uid,
+            created,
+            image: &subject.image,
+            manager: &manager,
+            rules: &subject.rules,
+        };
         self.devices.iter().filter_map(|view| member(view, self.presence.seen(&view.name), &target)).collect()
     }
 }
