@@ -68,7 +68,11 @@ pub struct DeviceSpec {
 #[serde(rename_all = "camelCase")]
 pub struct DeviceAuth {
     /// `sha256:` and the SHA-256 of the device's key, hexadecimal.
-    #[schemars(regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = schema::matches(
+        "^sha256:[0-9a-f]{64}$",
+        "keyHash is sha256: and the SHA-256 of the key in 64 hexadecimal digits",
+    ))]
     pub key_hash: String,
 }
 

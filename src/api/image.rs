@@ -181,9 +181,10 @@ pub fn canonical_repository(name: &str) -> Result<String, ImageError> {
     })
 }
 
-/// Docker's rule: the first component is a host when it has a dot or a port, or is `localhost`.
+/// Docker's rule: the first component is a host when it has a dot or a port, or is `localhost`. (That engines also take
+/// one with capitals for a host would make the canonical form, in lower case, mean something else.)
 fn is_host(component: &str) -> bool {
-    component == "localhost" || component.contains(['.', ':']) || component.chars().any(|c| c.is_ascii_uppercase())
+    component == "localhost" || component.contains(['.', ':'])
 }
 
 fn valid_host(host: &str) -> bool {

@@ -59,13 +59,11 @@ pub struct ImageUpdatePolicySpec {
     pub failure_policy: FailurePolicy,
     /// A device that has no verdict for so long after its release has failed.
     #[serde(default = "default_update_deadline")]
-    #[schemars(schema_with = "schema::duration")]
-    #[x_kube(validation = kube::core::Rule::new("duration(self) >= duration('1s')").message("updateDeadline must be at least 1s"))]
+    #[schemars(schema_with = "schema::duration_from_1s")]
     pub update_deadline: Duration,
     /// A device unseen for longer is deferred: it blocks nothing and catches up later.
     #[serde(default = "default_offline_after")]
-    #[schemars(schema_with = "schema::duration")]
-    #[x_kube(validation = kube::core::Rule::new("duration(self) >= duration('1s')").message("offlineAfter must be at least 1s"))]
+    #[schemars(schema_with = "schema::duration_from_1s")]
     pub offline_after: Duration,
     /// What a new image does while a rollout of the same repository runs.
     #[serde(default)]
@@ -81,7 +79,11 @@ pub struct ImageUpdatePolicySpec {
 #[serde(rename_all = "camelCase")]
 pub struct ImageRule {
     /// Anchored glob over `name[:tag]`. `*` stands for any run of characters, `/` included; `docker.io` and `library` are implied.
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[A-Za-z0-9*._:/@-]+$"))]
+    #[schemars(length(min = 1, max = 512))]
+    #[x_kube(validation = schema::matches(
+        "^[A-Za-z0-9*._:/@-]+$",
+        "write a pattern as name:tag with * for any run of characters, such as acme/app:*",
+    ))]
     pub pattern: String,
     /// How the image is named to devices.
     #[serde(default)]
@@ -153,11 +155,7 @@ pub struct Strategy {
             .message("the last batch must have size 100%: it is the rest of the devices"),
         validation = kube::core::Rule::new("size(self) == 0 || !has(self[size(self) - 1].selector)")
             .message("the last batch can't have a selector: it is the rest of the devices"),
-        validation = kube::core::Rule::new(
-            "self.filter(b, type(b.size) == string).map(b, int(b.size.replace('%', ''))).isSorted() && \
-             self.filter(b, type(b.size) == int).map(b, int(b.size)).isSorted() && \
-             self.all(b, self.exists_one(other, other.size == b.size))")
-            .message("batch sizes are cumulative and must grow strictly, such as 10%, 50%, 100%"),
+        validation = schema::growing_sizes(),
     )]
     pub batches: Vec<Batch>,
     /// Soak: how long a batch is watched after its last verdict before the next one opens.
@@ -194,9 +192,7 @@ pub enum StrategyType {
 pub struct Batch {
     /// `10%` or a number of devices, counted together with all batches before it.
     #[schemars(schema_with = "schema::batch_size")]
-    #[x_kube(validation = kube::core::Rule::new(
-        "type(self) == string ? self.matches('^([1-9]|[1-9][0-9]|100)%$') : int(self) >= 1 && int(self) <= 1000000")
-        .message("size must be a share from 1% to 100% or a number of devices, at least 1"))]
+    #[x_kube(validation = schema::batch_size_rule())]
     pub size: IntOrString,
     /// Only devices with these labels may be in this batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -277,7 +273,8 @@ pub struct HealthCheck {
 #[serde(rename_all = "camelCase")]
 pub struct HttpCheck {
     /// With `{device_ip}`, `{device_name}`, `{device_uuid}`.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^https?://"))]
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = schema::matches("^https?://.", "the url of a check starts with http:// or https://"))]
     pub url: String,
     /// The status that is healthy.
     #[serde(default = "default_expected_status")]

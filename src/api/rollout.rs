@@ -96,18 +96,24 @@ pub struct PolicyRef {
     .message("image needs a tag, a digest, or both"))]
 pub struct ImageSpec {
     /// Registry host and path, without tag: `docker.io/acme/app`, `registry.local:5000/app`.
-    #[schemars(
-        length(min = 1, max = 255),
-        regex(pattern = r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*(:[0-9]+)?)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$")
-    )]
+    #[schemars(length(min = 1, max = 255))]
+    #[x_kube(validation = schema::matches(
+        r"^[a-zA-Z0-9]([a-zA-Z0-9._-]*(:[0-9]+)?)(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$",
+        "write a repository without tag or digest, such as docker.io/acme/app or registry.local:5000/app",
+    ))]
     pub repository: String,
     /// Tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"))]
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = schema::matches(
+        "^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        "a tag has letters, digits, _ . and -, and starts with none of the last two; such as v2.0.1",
+    ))]
     pub tag: Option<String>,
     /// `sha256:` and 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    #[schemars(length(max = 71))]
+    #[x_kube(validation = schema::matches("^sha256:[0-9a-f]{64}$", "a digest is sha256: and 64 hexadecimal digits in lower case"))]
     pub digest: Option<String>,
 }
 
@@ -334,7 +340,8 @@ pub struct BatchStatus {
     /// As the policy has it.
     pub size: String,
     /// Rank of its last device at the start, 16 hexadecimal digits.
-    #[schemars(length(max = 16), regex(pattern = "^[0-9a-f]{16}$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = schema::matches("^[0-9a-f]{16}$", "a rank is 16 hexadecimal digits in lower case"))]
     pub boundary: String,
     /// Only devices with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,24 +1,76 @@
 //! Pieces of JSON schema that the derive can't say: bounded durations, shares, times, opaque JSON.
 
+use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
+
+/// What every duration looks like.
+const DURATION: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$";
 
 /// Go duration string, not negative, at most 32 characters: `30s`, `1h30m`.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "string",
-        "maxLength": 32,
-        "pattern": r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$",
-    })
+    text(32, &[matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m")])
+}
+
+/// A duration of at least a second.
+pub fn duration_from_1s(_: &mut SchemaGenerator) -> Schema {
+    let long = Rule::new(format!("!self.matches(r'{DURATION}') || duration(self) >= duration('1s')"));
+    text(
+        32,
+        &[
+            matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m"),
+            long.message("must be at least 1s"),
+        ],
+    )
 }
 
 /// Whole per cent: `0%` to `100%`.
 pub fn percent(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^(100|[1-9]?[0-9])%$" })
+    text(4, &[matches("^(100|[1-9]?[0-9])%$", "write a whole share from 0% to 100%, such as 20%")])
+}
+
+/// A rule that a text matches a regular expression, with words of ours. What the API server says of a schema's `pattern`
+/// is the pattern, which tells nobody what to write.
+#[must_use]
+pub fn matches(pattern: &str, message: &str) -> Rule {
+    Rule::new(format!("self.matches(r'{pattern}')")).message(message)
+}
+
+/// A text of at most `max_length` characters with rules.
+fn text(max_length: u32, rules: &[Rule]) -> Schema {
+    json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules })
 }
 
 /// A share of a cohort (`10%`) or a count of devices (`5`).
 pub fn batch_size(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "x-kubernetes-int-or-string": true })
+}
+
+/// Each size by itself.
+///
+/// The API server limits what a rule may cost at worst, and takes an int-or-string for a text of megabytes whatever
+/// else its schema says. So it may be compared with literals, but neither matched nor cut nor compared with another.
+#[must_use]
+pub fn batch_size_rule() -> Rule {
+    Rule::new(format!("type(self) == string ? self in {} : int(self) >= 1 && int(self) <= 1000000", percents()))
+        .message("size must be a whole share from 1% to 100%, or a number of devices from 1 to 1000000")
+}
+
+/// Shares grow strictly, and so do counts: the shares that occur, in the order of 1% to 100%, are the list itself.
+#[must_use]
+pub fn growing_sizes() -> Rule {
+    let percents = percents();
+    let counts = "self.filter(b, type(b.size) == int).map(b, int(b.size))";
+    Rule::new(format!(
+        "{percents}.filter(p, self.exists(b, b.size == p)) == self.filter(b, b.size in {percents}).map(b, b.size) && \
+         {counts}.isSorted() && {counts}.all(c, {counts}.exists_one(other, other == c))"
+    ))
+    .message("batch sizes are cumulative and must grow strictly, such as 10%, 50%, 100%")
+}
+
+/// `['1%', …, '100%']`
+fn percents() -> String {
+    let percents: Vec<String> = (1..=100).map(|percent| format!("'{percent}%'")).collect();
+    format!("[{}]", percents.join(","))
 }
 
 /// A JSON object kept as it is.
@@ -28,7 +80,7 @@ pub fn opaque_object(_: &mut SchemaGenerator) -> Schema {
 
 /// Time of day, `HH:MM`.
 pub fn time_of_day(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$" })
+    text(5, &[matches("^([01][0-9]|2[0-3]):[0-5][0-9]$", "write a time of day as HH:MM, from 00:00 to 23:59")])
 }
 
 /// `apps` of a device as people write it: the fields that Tranche reads are typed, everything else is passed through.

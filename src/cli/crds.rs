@@ -1,13 +1,29 @@
 //! `tranche crds`: the definitions of all kinds, as YAML to apply.
 
-use anyhow::Context as _;
+use std::path::PathBuf;
 
-/// Prints every CRD as one stream of YAML documents.
+use anyhow::Context as _;
+use clap::Args;
+
+/// Print the custom resource definitions, to apply with kubectl
+#[derive(Args, Debug)]
+pub struct CrdsArgs {
+    /// Write one file a kind into this folder instead
+    #[arg(long, value_name = "FOLDER")]
+    pub out: Option<PathBuf>,
+}
+
+/// Prints every CRD as one stream of YAML documents, or writes a file each.
 ///
 /// # Errors
 /// When nothing can be written.
-pub fn run() -> anyhow::Result<()> {
-    print_all(&mut std::io::stdout().lock())
+pub fn run(args: &CrdsArgs) -> anyhow::Result<()> {
+    let Some(folder) = &args.out else { return print_all(&mut std::io::stdout().lock()) };
+    for (name, text) in documents()? {
+        let path = folder.join(name);
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// The definitions as YAML documents, each with its file name.

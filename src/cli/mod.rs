@@ -2,6 +2,9 @@
 
 pub mod crds;
 pub mod plan;
+pub mod preflight;
+pub mod run;
+pub mod simulate;
 
 use clap::{Parser, Subcommand};
 
@@ -18,10 +21,14 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the controller, the device gateway and the API, or some of them
+    Run(run::RunArgs),
     /// Print the custom resource definitions, to apply with kubectl
-    Crds,
+    Crds(crds::CrdsArgs),
     /// Print what the planner would do to objects from files, and why
     Plan(plan::PlanArgs),
+    /// Simulate a fleet of devices that poll, pull, restart and report
+    Simulate(simulate::SimulateArgs),
 }
 
 impl Cli {
@@ -31,8 +38,10 @@ impl Cli {
     /// Whatever the person should know; the text says what to do.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Crds => crds::run(),
+            Command::Run(args) => run::run(args).await,
+            Command::Crds(args) => crds::run(&args),
             Command::Plan(args) => plan::run(&args),
+            Command::Simulate(args) => simulate::run(args).await,
         }
     }
 }

@@ -161,7 +161,10 @@ pub fn render(mut objects: Objects, now: Timestamp, output: Output) -> anyhow::R
             let siblings: Vec<ImageRollout> =
                 objects.rollouts.iter().filter(|other| same(&other.namespace())).cloned().collect();
             let here = views.iter().filter(|(at, _)| same(at)).map(|(_, view)| Arc::clone(view)).collect();
-            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, index.presence(&namespace));
+            // What the files say is taken as it stands: nobody was listening, so there was no gap either.
+            let mut presence = index.presence(&namespace);
+            presence.knowledge.since = None;
+            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, presence);
             let (plan, reports) = snapshot.plan(now, |observed, plan| devices(observed, plan, now));
             as_json(rollout, &plan, &reports)
         })

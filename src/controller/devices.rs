@@ -40,11 +40,16 @@ struct State {
 #[derive(Debug)]
 struct Shard {
     as_of: Timestamp,
+    /// Since when it has come without a gap, as far as this process knows.
+    since: Timestamp,
     interval: i64,
     seen: BTreeMap<String, i64>,
 }
 
 /// What is known of the devices of one namespace: how far, and who was seen when.
+///
+/// How long knowledge has been without a gap is only vouched for since this process began to listen: a controller and a
+/// gateway that were down together must not take the silence between for that of the devices.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// How far it reaches.
@@ -137,8 +142,9 @@ impl DeviceIndex {
     /// A shard of presence.
     pub fn apply_presence(&self, presence: &DevicePresence) {
         let namespace = presence.namespace().unwrap_or_default();
-        let shard = Shard {
+        let mut shard = Shard {
             as_of: presence.spec.as_of.0,
+            since: presence.spec.as_of.0,
             interval: i64::try_from(std::time::Duration::from(presence.spec.interval).as_secs()).unwrap_or(60).max(1),
             seen: presence.spec.seen.clone(),
         };
@@ -147,7 +153,14 @@ impl DeviceIndex {
         if let Some(incoming) = &mut state.incoming_presence {
             incoming.insert((namespace.clone(), name.clone()));
         }
-        state.presence.entry(namespace.clone()).or_default().insert(name, shard);
+        let shards = state.presence.entry(namespace.clone()).or_default();
+        if let Some(before) = shards.get(&name) {
+            let knowledge = Knowledge { interval: shard.interval, ..Knowledge::default() };
+            if shard.as_of.as_second().saturating_sub(before.as_of.as_second()) <= knowledge.silent_after() {
+                shard.since = before.since;
+            }
+        }
+        shards.insert(name, shard);
         state.stirred.insert(namespace);
     }
 
@@ -188,6 +201,12 @@ impl DeviceIndex {
         self.state.read().devices.get(namespace).map(|devices| devices.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many devices there are.
+    #[must_use]
+    pub fn count(&self) -> i64 {
+        self.state.read().devices.values().map(|devices| i64::try_from(devices.len()).unwrap_or(i64::MAX)).sum()
+    }
+
     /// The namespaces that have devices.
     #[must_use]
     pub fn namespaces(&self) -> Vec<String> {
@@ -212,6 +231,7 @@ impl DeviceIndex {
         Presence {
             knowledge: Knowledge {
                 as_of: current().map(|shard| shard.as_of).min(),
+                since: current().map(|shard| shard.since).max(),
                 interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
             },
             seen,
@@ -235,6 +255,7 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         name,
         labels,
         resource_version: _,
+        uid,
         hold,
         deleting,
         services,
@@ -245,6 +266,7 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         connected: _,
     } = a;
     *name == b.name
+        && *uid == b.uid
         && *labels == b.labels
         && *hold == b.hold
         && *deleting == b.deleting

@@ -83,7 +83,10 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
         .reconcile_on(context.take_trigger())
         .graceful_shutdown_on(shutdown.clone().wait())
         .run(rollout::reconcile, rollout::on_error, Arc::clone(&context))
-        .for_each(|result| rollout::finished(&context, result));
+        .for_each(|result| {
+            rollout::finished(&context, result);
+            std::future::ready(())
+        });
     let policy_runs = policy_controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .watches(rollouts, watcher_config(), |rollout| {
@@ -97,7 +100,10 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
         })
         .graceful_shutdown_on(shutdown.clone().wait())
         .run(policy::reconcile, policy::on_error, Arc::clone(&context))
-        .for_each(|result| policy::finished(&context, result));
+        .for_each(|result| {
+            policy::finished(&context, result);
+            std::future::ready(())
+        });
     futures::future::join(rollout_runs, policy_runs).await;
     background.await
 }

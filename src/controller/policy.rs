@@ -11,7 +11,6 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
-use crate::clock;
 use crate::plan::policy::plan_policy;
 use crate::plan::validated::ValidatedPolicy;
 
@@ -52,7 +51,7 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
     let valid = ValidatedPolicy::new(policy);
-    let plan = plan_policy(policy, valid.as_ref(), &rollouts, clock::now());
+    let plan = plan_policy(policy, valid.as_ref(), &rollouts, context.clock.now());
     if plan.changed {
         let api: Api<ImageUpdatePolicy> = Api::namespaced(context.client.clone(), &namespace);
         let body = json!({
@@ -97,6 +96,6 @@ pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, 
 }
 
 /// Logs the end of a pass.
-pub async fn finished(context: &Context, result: Result<(PolicyRef, Action), RuntimeError<Error, watcher::Error>>) {
+pub fn finished(context: &Context, result: Result<(PolicyRef, Action), RuntimeError<Error, watcher::Error>>) {
     super::rollout::log_end(context, "policy", result.map(|(key, _)| key.name));
 }

@@ -59,6 +59,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                     Some(limit) => DeviceWait::Turn { limit },
                     None => DeviceWait::Stopped { phase: status.phase.as_str() },
                 },
+                Progress::Missing => DeviceWait::Missing,
                 Progress::Offline if member.seen == i64::MIN => DeviceWait::NeverSeen,
                 Progress::Offline => DeviceWait::Offline { since: second(member.seen) },
                 Progress::Unfetched => DeviceWait::Unfetched { since: second(member.since) },

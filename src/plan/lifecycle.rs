@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::api::condition::truncate;
 use crate::api::policy::OnNewImage;
 use crate::api::rollout::{DesiredState, Phase};
+use crate::api::time::whole_seconds;
 use crate::api::{ImageRef, ROLLOUT_FINALIZER};
-use crate::clock::whole_seconds;
 
 use super::observed::{Age, PolicyState, Sibling};
 use super::report::WaitingOn;
@@ -29,7 +29,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         return;
     }
     pass.status.observed_generation = rollout.metadata.generation;
-    if pass.old.observed_generation.is_none() {
+    if pass.observed.rollout.status.is_none() {
         status::created(pass);
     }
     match (rollout.spec.desired_state, pass.status.phase) {
@@ -43,8 +43,8 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         Err(why) => return unclear(pass, why.clone()),
     };
     match pass.status.phase {
-        Phase::RolledBack => rollback::stragglers(pass, subject),
-        Phase::Cancelled | Phase::Superseded | Phase::Failed => rollback::requested(pass, subject),
+        Phase::RolledBack => {}
+        Phase::Cancelled | Phase::Superseded | Phase::Failed => rollback::requested(pass),
         Phase::Completed => release::latecomers(pass, subject),
         Phase::Pending
         | Phase::AwaitingApproval
@@ -156,7 +156,8 @@ fn counts(sibling: &Sibling) -> bool {
 /// Whether this rollout's image is still the policy's latest.
 pub(crate) fn is_latest(pass: &Pass<'_>) -> bool {
     let mine = Age::of(pass.observed.rollout);
-    !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && counts(sibling))
+    let stands = |sibling: &Sibling| counts(sibling) || sibling.phase == Phase::RollingBack;
+    !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && stands(sibling))
 }
 
 fn on_new_image(pass: &Pass<'_>) -> OnNewImage {

@@ -23,6 +23,8 @@
 //! | release, store verdicts, send back | [`release`], [`rollback`] |
 //! | phase, message, conditions, history | [`status`] |
 //!
+//! What a released device is told at a given moment is the [`gate`]'s to say; the gateway asks it too.
+//!
 //! A device's place (batch, verdict, reason) is explained to people by [`explain`].
 
 pub mod actions;
@@ -31,6 +33,7 @@ pub mod classify;
 pub mod cohort;
 pub mod deletion;
 pub mod explain;
+pub mod gate;
 pub mod lifecycle;
 pub mod observed;
 pub mod policy;
@@ -97,11 +100,6 @@ pub enum FinalizerChange {
 /// a stop that comes in meanwhile is seen soon.
 pub const MAX_ACTIONS: usize = 500;
 
-/// A gateway that has not spoken for so many intervals says nothing about who is there.
-const SILENT_INTERVALS: i64 = 6;
-/// And is not called silent before so many seconds.
-const SILENT_AFTER: i64 = 60;
-
 /// Decides what to do about one rollout.
 pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut pass = Pass::new(observed, now);
@@ -166,13 +164,12 @@ impl<'a> Pass<'a> {
 
     /// Since when gateways are silent, if they are.
     pub(crate) fn gateway_silence(&self) -> Option<WaitingOn> {
-        let Knowledge { as_of, interval } = self.observed.knowledge;
-        match as_of {
+        let knowledge = self.observed.knowledge;
+        match knowledge.as_of {
             None => Some(WaitingOn::GatewaySilent { since: None }),
             Some(since) => {
                 let silent = self.now.as_second().saturating_sub(since.as_second());
-                (silent > SILENT_AFTER.max(SILENT_INTERVALS * interval))
-                    .then_some(WaitingOn::GatewaySilent { since: Some(since) })
+                (silent > knowledge.silent_after()).then_some(WaitingOn::GatewaySilent { since: Some(since) })
             }
         }
     }

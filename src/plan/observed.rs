@@ -13,7 +13,7 @@ use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
 use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase};
 
 use super::report::WaitingOn;
-use super::services::{declared_services, declared_text};
+use super::services::{declared_services, declared_text, is_of};
 use super::validated::{Subject, ValidatedPolicy};
 
 /// A device, projected.
@@ -25,6 +25,8 @@ pub struct DeviceView {
     pub labels: BTreeMap<String, String>,
     /// For preconditions.
     pub resource_version: String,
+    /// `metadata.uid`: tells it from one of the same name that was deleted.
+    pub uid: String,
     /// Nobody moves it.
     pub hold: bool,
     /// It is being deleted.
@@ -89,6 +91,7 @@ impl DeviceView {
             name: device.name_any(),
             labels: crate::api::policy::labels_of(&device.metadata),
             resource_version: device.resource_version().unwrap_or_default(),
+            uid: device.uid().unwrap_or_default(),
             hold: device.spec.hold,
             deleting: device.metadata.deletion_timestamp.is_some(),
             services,
@@ -123,13 +126,7 @@ impl DeviceView {
     /// The reported container of a declared service: by ids where the report has them, else by name.
     #[must_use]
     pub fn reported_service(&self, service: &ServiceView) -> Option<&ReportedService> {
-        self.reported.as_deref()?.iter().find(|reported| {
-            reported.app == service.app
-                && match (reported.id, service.id) {
-                    (Some(a), Some(b)) => a == b,
-                    (None, _) | (_, None) => reported.name == service.name,
-                }
-        })
+        self.reported.as_deref()?.iter().find(|reported| is_of(reported, &service.app, service.id, &service.name))
     }
 
     /// The final verdict of a rollout on this device.
@@ -166,8 +163,24 @@ fn entry_managers(device: &Device, repository: &str) -> Vec<String> {
 pub struct Knowledge {
     /// Presence is complete up to here. `None`: no gateway has ever said anything.
     pub as_of: Option<Timestamp>,
+    /// And without a gap since here: gateways spoke at their interval, and this process heard them. Before it, devices
+    /// may have had nobody to ask. `None`: there never was a gap.
+    pub since: Option<Timestamp>,
     /// How often gateways speak, seconds.
     pub interval: i64,
+}
+
+/// A gateway that has not spoken for so many intervals says nothing about who is there.
+const SILENT_INTERVALS: i64 = 6;
+/// And is not called silent before so many seconds.
+const SILENT_AFTER: i64 = 60;
+
+impl Knowledge {
+    /// For how long gateways may say nothing, seconds, before that is a gap.
+    #[must_use]
+    pub fn silent_after(&self) -> i64 {
+        SILENT_AFTER.max(SILENT_INTERVALS * self.interval)
+    }
 }
 
 /// Another rollout of the same policy and repository.

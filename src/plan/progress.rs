@@ -1,8 +1,8 @@
 //! Where each device stands at this moment, and the sums a batch is judged by.
 //!
 //! The only place where the clock meets a device. Two clocks matter: `now`, and how far knowledge of the devices
-//! reaches. A deadline or an absence only counts once gateways have spoken after it, so that a gateway that is down is
-//! never mistaken for devices that are.
+//! reaches. A deadline or an absence only counts where gateways spoke all the while, so that a gateway that is down is
+//! never mistaken for devices that are: whoever was cut off gets its full time again.
 
 use std::collections::HashSet;
 
@@ -18,6 +18,8 @@ use super::validated::Rules;
 pub struct Clock {
     /// How far knowledge of the devices reaches, Unix seconds; `None` if no gateway ever spoke.
     pub known: Option<i64>,
+    /// Since when there is no gap in it.
+    pub unbroken: i64,
     /// Deadlines count from here at the earliest.
     pub resumed: i64,
     /// Release to verdict, seconds; `None` while nothing is offered, so that nobody's time runs out.
@@ -34,6 +36,7 @@ impl Clock {
     pub fn new(rules: &Rules, knowledge: Knowledge, resumed: Option<Timestamp>, stopped: bool) -> Self {
         Self {
             known: knowledge.as_of.map(Timestamp::as_second),
+            unbroken: knowledge.since.map_or(i64::MIN, Timestamp::as_second),
             resumed: resumed.map_or(i64::MIN, Timestamp::as_second),
             deadline: (!stopped).then_some(rules.deadline),
             // A gateway's word is up to an interval old, and two of them may speak in turn.
@@ -49,7 +52,7 @@ impl Clock {
     /// When the time of a released device is up, Unix seconds.
     #[must_use]
     pub fn due(&self, member: &Member<'_>) -> Option<i64> {
-        self.deadline.map(|deadline| self.start_of(member).saturating_add(deadline))
+        self.deadline.map(|deadline| self.start_of(member).max(self.unbroken).saturating_add(deadline))
     }
 
     /// Whether the time of a released device is up, as far as is known.
@@ -58,9 +61,20 @@ impl Clock {
         self.due(member).zip(self.known).is_some_and(|(due, known)| known >= due)
     }
 
-    fn is_offline(&self, member: &Member<'_>) -> bool {
-        self.known
-            .is_some_and(|known| member.seen == i64::MIN || known.saturating_sub(member.seen) > self.offline_after)
+    /// Whether a device was not seen for long enough to be called offline.
+    #[must_use]
+    pub fn is_offline(&self, member: &Member<'_>) -> bool {
+        self.unseen_since(member.seen.max(self.unbroken))
+    }
+
+    /// Whether a device was not seen for that long, but may have had nobody to be seen by.
+    #[must_use]
+    pub fn is_missing(&self, member: &Member<'_>) -> bool {
+        self.unseen_since(member.seen) && !self.is_offline(member)
+    }
+
+    fn unseen_since(&self, second: i64) -> bool {
+        self.known.is_some_and(|known| known.saturating_sub(second) > self.offline_after)
     }
 }
 
@@ -69,6 +83,8 @@ impl Clock {
 pub enum Progress {
     /// May be released as soon as the rollout's gates allow it.
     Waiting,
+    /// Not seen since gateways are back: waited for, until it turns up or counts as offline.
+    Missing,
     /// Offline before it was told anything.
     Offline,
     /// Released, but it went away before it could fetch that.
@@ -120,6 +136,7 @@ impl Progress {
             Standing::Unreleased if !excluded.is_empty() && excluded.contains(member.view.name.as_str()) => {
                 Self::Excluded
             }
+            Standing::Unreleased if clock.is_missing(member) => Self::Missing,
             Standing::Unreleased => Self::Waiting,
             Standing::Released(_) if member.failed => Self::Failed { new: false, sent_back: false },
             Standing::Released(Evidence::Running) => Self::Healthy,
@@ -163,6 +180,8 @@ pub struct Tally {
     pub excused: i32,
     /// May be released.
     pub waiting: i32,
+    /// May be released once they turn up, and may yet turn out to be offline.
+    pub missing: i32,
     /// Of the failed, those whose verdict is not stored yet.
     pub unrecorded: i32,
     /// Released, no verdict.
@@ -179,6 +198,7 @@ impl Tally {
         self.devices += 1;
         match progress {
             Progress::Waiting => self.waiting += 1,
+            Progress::Missing => self.missing += 1,
             Progress::Offline | Progress::Held { released: false } | Progress::Excluded | Progress::DeclaredAlready => {
                 self.deferred += 1
             }
@@ -238,7 +258,7 @@ impl Tally {
     /// not be on record before the verdict is, or a crash in between would lose it.
     #[must_use]
     pub fn pending(&self) -> i32 {
-        self.waiting + self.updating + self.unrecorded
+        self.waiting + self.missing + self.updating + self.unrecorded
     }
 
     /// Whether every device that is there has its verdict.

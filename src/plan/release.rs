@@ -1,7 +1,7 @@
 //! Who is told the image in this pass, and whose time is up.
 
 use crate::api::device::ImageEntry;
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::actions::{Reason, set_entry, store_failure, withdrawn};
 use super::advance::{Judged, judge};
@@ -76,7 +76,7 @@ fn belongs_to_newer(pass: &Pass<'_>, view: &DeviceView, repository: &str) -> boo
     match pass.observed.siblings.iter().find(|sibling| sibling.name == entry.rollout) {
         Some(sibling) => sibling.age > Age::of(pass.observed.rollout),
         // It is gone; whatever was written since this one ended was not written by one before it.
-        None => pass.status.completion_time.as_ref().is_some_and(|completed| completed.0 < entry.release_time.0),
+        None => pass.status.completion_time.as_ref().is_some_and(|completed| completed.0 <= entry.release_time.0),
     }
 }
 
@@ -92,6 +92,7 @@ pub(crate) fn withdraw(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, 
             Progress::Held { released: false }
             | Progress::Excluded
             | Progress::Waiting
+            | Progress::Missing
             | Progress::Offline
             | Progress::DeclaredAlready
             | Progress::Conflict
@@ -168,6 +169,10 @@ pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
     withdraw(pass, subject, &judged, &clock);
     if let Some(due) = judged.tallies.iter().filter_map(|tally| tally.first_due).min() {
         pass.requeue_second(due);
+    }
+    // Nobody waits, nothing to look at again for.
+    if judged.tallies.iter().all(|tally| tally.waiting == 0) {
+        return;
     }
     let shut = match opening(&subject.rules.windows, pass.now) {
         Opening::Shut(opens) => {

@@ -33,7 +33,6 @@ pub enum WaitingOn {
     Soak { batch: usize, until: Timestamp },
     NobodyThere { batch: usize, devices: i32 },
     GoingBack { pending: i32, devices: i32 },
-    HeldBack { held: i32 },
     Rewriting { devices: usize },
 }
 
@@ -62,7 +61,6 @@ impl WaitingOn {
             Self::Soak { .. } => "Soaking",
             Self::NobodyThere { .. } => "NobodyThere",
             Self::GoingBack { .. } => "RollingBack",
-            Self::HeldBack { .. } => "Held",
             Self::Rewriting { .. } => "Rewriting",
         }
     }
@@ -91,7 +89,6 @@ impl WaitingOn {
             | Self::Capacity { .. }
             | Self::Soak { .. }
             | Self::GoingBack { .. }
-            | Self::HeldBack { .. }
             | Self::Rewriting { .. } => false,
         }
     }
@@ -156,9 +153,6 @@ impl fmt::Display for WaitingOn {
             Self::GoingBack { pending, devices } => {
                 write!(f, "{pending} of {devices} devices are not back on their previous image yet")
             }
-            Self::HeldBack { held } => {
-                write!(f, "{held} held devices can't be sent back; set their spec.hold to false")
-            }
             Self::Rewriting { devices } => {
                 write!(f, "{devices} devices are being told what they are to run once this rollout is gone")
             }
@@ -176,6 +170,7 @@ pub enum DeviceWait {
     Turn { limit: usize },
     NextPass,
     WindowShut,
+    Missing,
     NeverSeen,
     Offline { since: Timestamp },
     Held,
@@ -202,6 +197,7 @@ impl DeviceWait {
             Self::Turn { .. } => "MaxConcurrent",
             Self::NextPass => "Releasing",
             Self::WindowShut => "WindowShut",
+            Self::Missing => "NotSeenYet",
             Self::NeverSeen => "NeverSeen",
             Self::Offline { .. } => "Offline",
             Self::Held => "Held",
@@ -231,6 +227,7 @@ impl fmt::Display for DeviceWait {
             }
             Self::NextPass => f.write_str("is released in this pass"),
             Self::WindowShut => f.write_str("outside the rollout's windows"),
+            Self::Missing => f.write_str("not seen since gateways are back; deferred unless it turns up soon"),
             Self::NeverSeen => f.write_str("deferred: never seen"),
             Self::Offline { since } => write!(f, "deferred: offline, last seen {}", clock(*since)),
             Self::Held => f.write_str("deferred: held (spec.hold)"),

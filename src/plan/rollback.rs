@@ -2,19 +2,19 @@
 //!
 //! Each device goes to its own `previous` and nowhere else. A rollback of everything is on record (`rollbackTime`)
 //! before the first device is rewritten; from that write on the gate sends every device back at its next poll, and
-//! the rewriting only makes that last. Windows, approval and pause don't hold it up. A held device is nobody's to
-//! move: it goes back once it is no longer held.
+//! the rewriting only makes that last. Windows, approval, pause and hold don't hold it up: they stop
+//! devices from moving forward.
 
 use std::collections::HashSet;
 
 use crate::api::policy::FailureAction;
 use crate::api::rollout::Phase;
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::actions::{Reason, sent_back, set_entry};
 use super::advance::Judged;
 use super::observed::{Member, Standing};
-use super::progress::Progress;
+use super::progress::{Clock, Progress};
 use super::report::WaitingOn;
 use super::validated::Subject;
 use super::{MAX_ACTIONS, Pass, lifecycle, release, status};
@@ -29,12 +29,10 @@ pub(crate) fn begin(pass: &mut Pass<'_>, why: &str) {
 
 /// Rewrites every entry and waits for the devices to arrive.
 pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
-    let now = pass.now.as_second();
-    let offline_after = subject.rules.offline_after.max(2 * pass.observed.knowledge.interval);
-    let known = pass.observed.knowledge.as_of.map(jiff::Timestamp::as_second);
-    let (mut carrying, mut back, mut on_the_way, mut stuck, mut offline, mut held) = (0, 0, 0, 0, 0, 0);
+    let clock = Clock::new(&subject.rules, pass.observed.knowledge, None, false);
     // Two writes to one device can't both carry the revision that was looked at; the second comes with the next pass.
     let written: HashSet<String> = pass.actions.iter().map(|action| action.device.clone()).collect();
+    let (mut carrying, mut back, mut on_the_way, mut stuck, mut offline) = (0, 0, 0, 0, 0);
     for member in pass.observed.members {
         match member.standing {
             Standing::Released(_) if written.contains(&member.view.name) => {
@@ -43,12 +41,8 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
             }
             Standing::Released(_) => {
                 carrying += 1;
-                if member.view.hold {
-                    held += 1;
-                } else {
-                    on_the_way += 1;
-                    send_back(pass, member, Reason::RollBackAll);
-                }
+                on_the_way += 1;
+                send_back(pass, member, Reason::RollBackAll);
             }
             Standing::SentBack { arrived: true } => {
                 carrying += 1;
@@ -56,16 +50,13 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
             }
             Standing::SentBack { arrived: false } => {
                 carrying += 1;
-                let unseen = known
-                    .is_some_and(|known| member.seen == i64::MIN || known.saturating_sub(member.seen) > offline_after);
-                let due = member.since.saturating_add(subject.rules.deadline);
-                if unseen {
+                if clock.is_offline(member) {
                     offline += 1;
-                } else if now >= due && known.is_some_and(|known| known >= due) {
+                } else if clock.is_overdue(member) {
                     stuck += 1;
                 } else {
                     on_the_way += 1;
-                    pass.requeue_second(due);
+                    clock.due(member).inspect(|due| pass.requeue_second(*due));
                 }
             }
             Standing::Unreleased
@@ -82,11 +73,9 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
         return pass.wait(WaitingOn::GoingBack { pending: on_the_way, devices: carrying });
     }
     let mut message = format!("{back} of {carrying} devices are back on their previous image");
-    for (count, what) in [
-        (stuck, "were sent back but are not seen running it"),
-        (offline, "are offline and go back when they turn up"),
-        (held, "are held and go back when they are released"),
-    ] {
+    for (count, what) in
+        [(stuck, "were sent back but are not seen running it"), (offline, "are offline and go back when they turn up")]
+    {
         if count > 0 {
             message.push_str(&format!(", {count} {what}"));
         }
@@ -94,20 +83,10 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
     lifecycle::end(pass, Phase::RolledBack, &message);
 }
 
-/// After the end: held devices go back once they may be moved.
-pub(crate) fn stragglers(pass: &mut Pass<'_>, _: &Subject) {
-    let members = pass.observed.members;
-    for member in members.iter().filter(|member| !member.view.hold) {
-        if let Standing::Released(_) = member.standing {
-            send_back(pass, member, Reason::RollBackAll);
-        }
-    }
-}
-
 /// Devices that a person named, in a rollout that has ended otherwise.
-pub(crate) fn requested(pass: &mut Pass<'_>, _: &Subject) {
+pub(crate) fn requested(pass: &mut Pass<'_>) {
     let members = pass.observed.members;
-    for member in members.iter().filter(|member| !member.view.hold) {
+    for member in members {
         if pass.spec().roll_back_devices.contains(&member.view.name) && matches!(member.standing, Standing::Released(_))
         {
             send_back(pass, member, Reason::RollBackRequested);
@@ -124,7 +103,7 @@ pub(crate) fn single_devices(pass: &mut Pass<'_>, subject: &Subject, judged: &Ju
     };
     let members = pass.observed.members;
     for (member, (batch, progress)) in members.iter().zip(&judged.progress) {
-        if !matches!(member.standing, Standing::Released(_)) || member.view.hold {
+        if !matches!(member.standing, Standing::Released(_)) {
             continue;
         }
         let failed = matches!(progress, Progress::Failed { new: false, sent_back: false });

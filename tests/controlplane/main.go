@@ -32,7 +32,9 @@ const usage = `controlplane: a real Kubernetes control plane for demos and tests
   controlplane etcd|kube-apiserver|kube-controller-manager|kubectl ...
       the real program; a symlink of that name does the same
 
-COMPONENT is etcd, kube-apiserver or kube-controller-manager.
+COMPONENT is etcd, kube-apiserver or kube-controller-manager. FILE has a user
+a line: NAME[,GROUP...]. Of a folder named by KUBEBUILDER_ASSETS, 'up' uses the
+kube-apiserver, the etcd and, if it is there, the kube-controller-manager.
 `
 
 func main() {

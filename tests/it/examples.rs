@@ -89,7 +89,7 @@ fn every_yaml_is_of_its_kind() {
     }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        [("Device".to_owned(), 2), ("ImageRollout".to_owned(), 1), ("ImageUpdatePolicy".to_owned(), 4),]
+        [("Device".to_owned(), 2), ("ImageRollout".to_owned(), 1), ("ImageUpdatePolicy".to_owned(), 5)]
     );
 }
 

@@ -4,9 +4,9 @@ use serde_json::json;
 use tranche::api::rollout::{DesiredState, Phase};
 
 use super::tell;
-use crate::support::build::WEB;
-use crate::support::sim::{Sim, status};
-use crate::support::world::World;
+use crate::plan_support::build::WEB;
+use crate::plan_support::sim::{Sim, status};
+use crate::plan_support::world::World;
 
 fn runs(world: &World, tag: &str) -> usize {
     let image = format!("{WEB}:{tag}");
@@ -28,7 +28,7 @@ fn deleted(name: &str, prepare: impl Fn(&mut Sim)) {
         for device in sim.world.devices.values() {
             for entry in &device.spec.images {
                 let told = entry.image.clone().unwrap_or_else(|| format!("{WEB}:v1"));
-                let agent = &sim.world.agents[&crate::support::gate::name(device)];
+                let agent = &sim.world.agents[&crate::plan_support::gate::name(device)];
                 assert!(agent.running.values().all(|(image, _)| *image == told), "what is told is what runs");
             }
         }
@@ -72,7 +72,7 @@ fn deleted_while_halted() {
     deleted("deleted_halted", |sim| {
         second_batch(sim);
         let bad = sim.world.devices.values().filter_map(|d| d.spec.images.first().filter(|e| e.batch == 2).map(|_| d));
-        let bad = crate::support::gate::name(bad.last().unwrap());
+        let bad = crate::plan_support::gate::name(bad.last().unwrap());
         sim.world.agents.get_mut(&bad).unwrap().bad.insert(":v2".into());
         sim.until("halted, or the device had it already", |world| {
             matches!(status(world, "web-v2").phase, Phase::Halted | Phase::Completed)

@@ -4,10 +4,10 @@ use serde_json::json;
 use tranche::api::rollout::Phase;
 
 use super::tell;
-use crate::support::build::{WEB, device};
-use crate::support::gate::name;
-use crate::support::sim::{Sim, status};
-use crate::support::world::World;
+use crate::plan_support::build::{WEB, device};
+use crate::plan_support::gate::name;
+use crate::plan_support::sim::{Sim, status};
+use crate::plan_support::world::World;
 
 fn runs(world: &World, tag: &str) -> usize {
     let image = format!("{WEB}:{tag}");

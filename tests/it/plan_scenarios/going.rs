@@ -3,9 +3,9 @@
 use serde_json::json;
 use tranche::api::rollout::Phase;
 
-use super::tell;
-use crate::support::build::WEB;
-use crate::support::sim::{Sim, status};
+use super::{tell, tell_often};
+use crate::plan_support::build::WEB;
+use crate::plan_support::sim::{Sim, status};
 
 /// Every device runs the tag.
 fn all_run(sim: &Sim, tag: &str) -> bool {
@@ -19,7 +19,7 @@ fn told(sim: &Sim, tag: &str) -> usize {
 }
 
 fn happy(name: &str, devices: usize) {
-    tell(name, |sim| {
+    tell_often(name, if devices > 10 { 1 } else { 6 }, |sim| {
         sim.policy("web", &json!({ "strategy": { "batchDelay": "30m" } }));
         sim.fleet(devices);
         sim.rollout("web-v2", "web", "v2", &json!({}));
@@ -69,8 +69,13 @@ fn pause_acknowledge_go_on() {
         sim.until("batch 1 is released", |world| {
             status(world, "web-v2").batches.first().is_some_and(|b| b.released == 2)
         });
-        let bad: Vec<String> =
-            sim.world.devices.values().filter(|d| !d.spec.images.is_empty()).map(crate::support::gate::name).collect();
+        let bad: Vec<String> = sim
+            .world
+            .devices
+            .values()
+            .filter(|d| !d.spec.images.is_empty())
+            .map(crate::plan_support::gate::name)
+            .collect();
         for name in &bad {
             sim.world.agents.get_mut(name).unwrap().bad.insert(":v2".into());
         }
@@ -107,7 +112,7 @@ fn bad_batch_goes_back_alone() {
         sim.rollout("web-v2", "web", "v2", &json!({}));
         sim.until("batch 2 is open", |world| status(world, "web-v2").current_batch == 2);
         let second = sim.world.devices.values().find(|d| d.spec.images.first().is_none_or(|e| e.batch == 2));
-        let second = crate::support::gate::name(second.unwrap());
+        let second = crate::plan_support::gate::name(second.unwrap());
         sim.world.agents.get_mut(&second).unwrap().bad.insert(":v2".into());
         sim.until("halted or done", |world| {
             let phase = status(world, "web-v2").phase;
@@ -188,8 +193,13 @@ fn a_device_that_falls_back_while_it_is_watched() {
         sim.rollout("web-v2", "web", "v2", &json!({}));
         sim.until("soaking", |world| status(world, "web-v2").phase == Phase::Soaking);
         sim.run_for(1200);
-        let canary =
-            sim.world.devices.values().find(|d| !d.spec.images.is_empty()).map(crate::support::gate::name).unwrap();
+        let canary = sim
+            .world
+            .devices
+            .values()
+            .find(|d| !d.spec.images.is_empty())
+            .map(crate::plan_support::gate::name)
+            .unwrap();
         sim.happens("devices", "the canary's container dies", |world| {
             let agent = world.agents.get_mut(&canary).unwrap();
             agent.running.values_mut().for_each(|(_, status)| *status = "exited".into());

@@ -4,10 +4,10 @@ use serde_json::json;
 use tranche::api::rollout::{DesiredState, Phase};
 
 use super::tell;
-use crate::support::build::{WEB, digest};
-use crate::support::gate::name;
-use crate::support::sim::{Sim, status};
-use crate::support::world::World;
+use crate::plan_support::build::{WEB, digest};
+use crate::plan_support::gate::name;
+use crate::plan_support::sim::{Sim, status};
+use crate::plan_support::world::World;
 
 /// A fleet of ten, on its way to v2: the canary runs it, the second batch of four is released.
 fn second_batch(sim: &mut Sim, policy: &serde_json::Value) {
@@ -95,9 +95,7 @@ fn roll_back_after_completion() {
         sim.person("rolls back", "web-v2", |spec| spec.desired_state = DesiredState::RolledBack);
         sim.finish();
         assert_eq!(sim.phase("web-v2"), Phase::RolledBack, "{}", sim.story());
-        assert_eq!((runs(&sim.world, "v1"), runs(&sim.world, "v2")), (9, 1), "{}", sim.story());
-        sim.happens("people", "d04 is no longer held", |world| world.edit_device("d04", |spec| spec.hold = false));
-        sim.finish();
+        // A hold keeps a device from moving forward, not from going back.
         assert_eq!(runs(&sim.world, "v1"), 10, "{}", sim.story());
     });
 }

@@ -1,12 +1,10 @@
-//! A world in memory for planner tests: objects, devices that poll, a gate, a clock; and a loop that runs them.
-//!
-//! Nothing here sleeps, reads a clock or draws a random number that is not seeded. The only product code in the loop is
-//! the planner (through `Snapshot`, the same way the controller comes to a plan); everything it is judged by is
-//! written a second time in `invariants`.
+//! What several tests need: an API server (a real one, or one in the process), the real binary, and a way to wait.
 
-pub mod agent;
-pub mod build;
-pub mod gate;
-pub mod golden;
-pub mod sim;
+pub mod apiserver;
+pub mod audit;
+pub mod controlplane;
+pub mod devices;
+pub mod never;
+pub mod process;
+pub mod wait;
 pub mod world;

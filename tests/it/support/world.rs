@@ -1,383 +1,345 @@
-//! Objects in memory, with the few rules of the API server that the planner leans on: revisions as preconditions,
-//! generations, field managers of list-map entries, finalizers.
+//! A whole Tranche in one process and in virtual time: API server, controller, gateway and devices.
+//!
+//! Time stands still while anything can go on, and then jumps to whatever is due next. So an hour of soaking takes
+//! milliseconds, and what happens at one moment happens in the same order each time.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::Router;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
-use serde_json::json;
-use tranche::api::device::{DeviceSpec, ImageEntry};
-use tranche::api::presence::DevicePresenceSpec;
-use tranche::api::rollout::ImageRolloutSpec;
-use tranche::api::{Device, DevicePresence, ImageRollout, ImageUpdatePolicy};
-use tranche::controller::devices::{DeviceIndex, Presence};
-use tranche::plan::observed::DeviceView;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep};
+use tranche::clock::Clock;
+use tranche::controller::metrics::ControllerMetrics;
+use tranche::controller::{self, Context};
+use tranche::gateway::{self, Gateway, GatewayConfig};
+use tranche::metrics::Metrics;
+use tranche::shutdown::Shutdown;
+use tranche::simulate::agent::Agent;
+use tranche::simulate::engine::Event;
+use tranche::simulate::provision::{ImageSource, device};
+use tranche::simulate::{Identity, Pace, Personality, World as Images};
 
-use super::agent::{Agent, Key};
-use super::build::start;
-use super::gate::{self, Images, name};
-use crate::invariants::Invariants;
+use super::apiserver::faults::Seen;
+use super::apiserver::{ApiServer, NAMESPACE};
+use super::devices::{Door, Sighting, live};
+use super::never;
 
-/// How often gateways speak, seconds.
-pub const INTERVAL: u64 = 10;
+/// What names, keys and chance of the devices are derived from.
+pub const SEED: u64 = 20_261_102;
+pub const FLEET: &str = "sim";
+/// How often devices poll. What a gateway tells of them is at most [`PRESENCE`] older.
+pub const POLL: Duration = Duration::from_secs(10);
+pub const PRESENCE: Duration = Duration::from_secs(5);
+/// Nothing in these tests takes so long.
+const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
-/// Everything there is.
-pub struct World {
-    pub now: Timestamp,
-    pub policies: BTreeMap<String, ImageUpdatePolicy>,
-    pub rollouts: BTreeMap<String, ImageRollout>,
-    pub devices: BTreeMap<String, Device>,
-    pub agents: BTreeMap<String, Agent>,
-    /// Whether a gateway answers; without one nobody polls and presence stands still.
-    pub gateway: bool,
-    /// What gateways saw; [`World::publish`] makes it known.
-    pub seen: BTreeMap<String, i64>,
-    published: Option<(Timestamp, BTreeMap<String, i64>)>,
-    pub watch: Invariants,
-    pub log: Vec<String>,
-    /// Told, runs and fails of this step, for the log.
-    notes: BTreeMap<String, BTreeSet<String>>,
-    revision: u64,
-    views: BTreeMap<String, Arc<DeviceView>>,
+/// Virtual time: it begins on a Monday morning and passes as tokio's does.
+pub fn clock() -> Clock {
+    let begin: Timestamp = "2026-11-02T08:00:00Z".parse().unwrap();
+    let start = Instant::now();
+    Clock::new(move || begin + jiff::SignedDuration::try_from(start.elapsed()).unwrap())
 }
 
-/// A write that the API server refused: the object is another by now, or somebody else owns what is written.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Refused {
-    Stale,
-    Gone,
-    Owned,
+pub struct World {
+    pub api: Arc<ApiServer>,
+    pub clock: Clock,
+    pub identities: Vec<Identity>,
+    pub sightings: Arc<Mutex<Vec<Sighting>>>,
+    start: Instant,
+    controller: Option<Controller>,
+    gateway: (JoinHandle<()>, Shutdown),
+    door: Door,
+    devices: JoinSet<()>,
+}
+
+struct Controller {
+    task: JoinHandle<Result<(), controller::Error>>,
+    shutdown: Shutdown,
+    metrics: ControllerMetrics,
 }
 
 impl World {
-    /// An empty one.
-    pub fn new() -> Self {
-        Self {
-            now: start(),
-            policies: BTreeMap::new(),
-            rollouts: BTreeMap::new(),
-            devices: BTreeMap::new(),
-            agents: BTreeMap::new(),
-            gateway: true,
-            seen: BTreeMap::new(),
-            published: None,
-            watch: Invariants::default(),
-            log: Vec::new(),
-            notes: BTreeMap::new(),
-            revision: 1,
-            views: BTreeMap::new(),
+    /// As many devices as personalities, all of which have reported that they run v1.
+    pub async fn new(personalities: &[Personality]) -> Self {
+        println!("seed {SEED}");
+        let clock = clock();
+        let api = ApiServer::new(clock.clone());
+        let images = images();
+        let identities: Vec<Identity> = (0..personalities.len())
+            .map(|index| Identity::derive(SEED, FLEET, u32::try_from(index).unwrap()))
+            .collect();
+        let source = ImageSource { written: "acme/web:v1", parsed: &images.base };
+        for identity in &identities {
+            api.put("devices", &serde_json::to_value(device(identity, FLEET, &source)).unwrap());
         }
-    }
-
-    fn next_revision(&mut self) -> Option<String> {
-        self.revision += 1;
-        Some(self.revision.to_string())
-    }
-
-    /// Adds a device whose agent runs what it declares.
-    pub fn add_device(&mut self, device: Device) {
-        let name = name(&device);
-        self.agents.insert(name.clone(), Agent::running(&gate::declared(&device)));
-        self.devices.insert(name.clone(), device);
-        self.touch(&name);
-    }
-
-    /// What a device reported of a service: image and container state.
-    pub fn reported(&self, device: &Device, (app, service): &Key) -> Option<(String, String)> {
-        let services = device.status.as_ref()?.services.as_ref()?;
-        let found = services.iter().find(|reported| reported.app == *app && reported.name == *service)?;
-        Some((gate::canonical(&found.image), found.status.clone()))
-    }
-
-    /// A new revision of a device.
-    fn touch(&mut self, name: &str) {
-        let revision = self.next_revision();
-        if let Some(device) = self.devices.get_mut(name) {
-            device.metadata.resource_version = revision;
-            self.views.insert(name.to_owned(), Arc::new(DeviceView::new(device)));
-        }
-    }
-
-    /// The devices as the controller's index has them.
-    pub fn views(&self) -> Vec<Arc<DeviceView>> {
-        self.views.values().cloned().collect()
-    }
-
-    /// Presence becomes known.
-    pub fn publish(&mut self) {
-        if self.gateway {
-            self.published = Some((self.now, self.seen.clone()));
-        }
-    }
-
-    /// Presence as the controller's index has it.
-    pub fn presence(&self) -> Presence {
-        let index = DeviceIndex::default();
-        if let Some((as_of, seen)) = &self.published {
-            let interval = std::time::Duration::from_secs(INTERVAL).into();
-            let mut shard = DevicePresence::new(
-                "presence-1-0",
-                DevicePresenceSpec { as_of: Time(*as_of), interval, seen: seen.clone() },
-            );
-            shard.metadata.namespace = Some("default".into());
-            index.apply_presence(&shard);
-        }
-        index.presence("default")
-    }
-
-    /// Up to when presence is known, Unix seconds.
-    pub fn known(&self) -> i64 {
-        self.published.as_ref().map_or(i64::MIN, |(at, _)| at.as_second())
-    }
-
-    /// When presence says that a device was last seen.
-    pub fn published(&self, name: &str) -> Option<i64> {
-        self.published.as_ref().and_then(|(_, seen)| seen.get(name).copied())
-    }
-
-    // === people ===
-
-    /// A person edits a device's spec.
-    pub fn edit_device(&mut self, name: &str, edit: impl FnOnce(&mut DeviceSpec)) {
-        let device = self.devices.get_mut(name).expect("the device");
-        edit(&mut device.spec);
-        *device.metadata.generation.get_or_insert(1) += 1;
-        self.touch(name);
-    }
-
-    /// A person edits a device's labels.
-    pub fn label_device(&mut self, name: &str, key: &str, value: &str) {
-        let device = self.devices.get_mut(name).expect("the device");
-        device.metadata.labels.get_or_insert_default().insert(key.into(), value.into());
-        self.touch(name);
-    }
-
-    /// A person edits a rollout's spec.
-    pub fn edit_rollout(&mut self, name: &str, edit: impl FnOnce(&mut ImageRolloutSpec)) {
-        let revision = self.next_revision();
-        let rollout = self.rollouts.get_mut(name).expect("the rollout");
-        edit(&mut rollout.spec);
-        *rollout.metadata.generation.get_or_insert(1) += 1;
-        rollout.metadata.resource_version = revision;
-    }
-
-    /// Somebody deletes a rollout; its finalizer keeps it for a while.
-    pub fn delete_rollout(&mut self, name: &str) {
-        let revision = self.next_revision();
-        let now = self.now;
-        let Some(rollout) = self.rollouts.get_mut(name) else { return };
-        if rollout.metadata.finalizers.iter().flatten().next().is_none() {
-            self.rollouts.remove(name);
-        } else if rollout.metadata.deletion_timestamp.is_none() {
-            rollout.metadata.deletion_timestamp = Some(Time(now));
-            rollout.metadata.resource_version = revision;
-        }
-    }
-
-    /// A device's object is deleted; its agent finds nobody who knows it.
-    pub fn delete_device(&mut self, name: &str) {
-        self.devices.remove(name);
-        self.views.remove(name);
-        self.agents.remove(name);
-        self.seen.remove(name);
-    }
-
-    // === devices ===
-
-    /// One round of an agent: poll, work, report.
-    pub fn poll(&mut self, name: &str) {
-        let Some(mut agent) = self.agents.get(name).cloned().filter(|agent| agent.online && self.gateway) else {
-            // Nobody sees it, but a pull that has begun goes on.
-            let now = self.now;
-            if let Some(agent) = self.agents.get_mut(name) {
-                agent.work(now);
-            }
-            return;
+        let (gateway, router) = gateway(&api, &clock);
+        let mut world = Self {
+            start: Instant::now(),
+            controller: None,
+            gateway,
+            door: Arc::new(Mutex::new(router)),
+            devices: JoinSet::new(),
+            sightings: Arc::default(),
+            identities,
+            clock,
+            api,
         };
-        let Some(device) = self.devices.get(name).cloned() else { return };
-        self.seen.insert(name.to_owned(), self.now.as_second());
-        let told = gate::told(self, &device, &agent.held);
-        let held = agent.held.clone();
-        self.judge(|watch, world| watch.told(world, &device, &held, &told));
-        if agent.take(told.clone(), self.now) {
-            self.note_images("told", name, &held, &told);
+        world.start_controller();
+        let images = Arc::new(images);
+        for (identity, personality) in world.identities.iter().zip(personalities) {
+            let rng = Identity::rng(SEED, identity.index);
+            let agent = Agent::new(Duration::ZERO, identity.clone(), *personality, images.clone(), rng);
+            world.devices.spawn(live(agent, world.start, world.door.clone(), world.sightings.clone()));
         }
-        let before = agent.running.clone();
-        if agent.work(self.now) {
-            for (key, (image, status)) in &agent.running {
-                if before.get(key) != Some(&(image.clone(), status.clone())) {
-                    let verb = if status == "running" { "run" } else { "fail on" };
-                    self.note(format!("{verb} {image}"), name);
-                }
+        let silent = personalities.iter().filter(|personality| **personality == Personality::Dead).count();
+        let there = world.identities.len() - silent;
+        world.until("the devices report v1", |world| world.running("acme/web:v1") == there).await;
+        sleep(Duration::from_secs(30)).await;
+        world
+    }
+
+    pub async fn healthy(devices: usize) -> Self {
+        Self::new(&vec![Personality::Healthy; devices]).await
+    }
+
+    pub fn start_controller(&mut self) {
+        let shutdown = Shutdown::new();
+        let metrics = ControllerMetrics::default();
+        let client = self.api.client("controller");
+        let context = Context::with_clock(client, Some(NAMESPACE.into()), metrics.clone(), self.clock.clone());
+        let task = tokio::spawn(controller::run(context, shutdown.clone()));
+        self.controller = Some(Controller { task, shutdown, metrics });
+    }
+
+    /// One more, which nobody will miss.
+    pub fn second_controller(&self) -> JoinHandle<Result<(), controller::Error>> {
+        let (client, metrics) = (self.api.client("other controller"), ControllerMetrics::default());
+        let context = Context::with_clock(client, Some(NAMESPACE.into()), metrics, self.clock.clone());
+        tokio::spawn(controller::run(context, Shutdown::new()))
+    }
+
+    /// A device that was never switched on is.
+    pub fn wake_up(&mut self, index: usize) {
+        let identity = self.identities[index].clone();
+        let rng = Identity::rng(SEED, identity.index);
+        let agent = Agent::new(self.start.elapsed(), identity, Personality::Healthy, images().into(), rng);
+        self.devices.spawn(live(agent, self.start, self.door.clone(), self.sightings.clone()));
+    }
+
+    /// As SIGKILL would.
+    pub async fn kill_controller(&mut self) {
+        if let Some(Controller { task, .. }) = self.controller.take() {
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled(), "the controller ended by itself");
+        }
+    }
+
+    /// As SIGTERM would.
+    pub async fn stop_controller(&mut self) {
+        if let Some(Controller { task, shutdown, .. }) = self.controller.take() {
+            shutdown.request();
+            tokio::time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap().unwrap();
+        }
+    }
+
+    /// Another gateway takes over, with nothing but what the API server has.
+    pub fn restart_gateway(&mut self) {
+        self.gateway.0.abort();
+        let (gateway, router) = gateway(&self.api, &self.clock);
+        self.gateway = gateway;
+        *self.door.lock() = router;
+    }
+
+    /// Passes over rollouts and policies so far, of the controller that runs now.
+    pub fn passes(&self) -> u64 {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.controller.as_ref().unwrap().metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let counters = text.lines().filter(|line| line.starts_with("tranche_reconcile"));
+        counters.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    }
+
+    /// Virtual time passes until it is so.
+    pub async fn until(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !so(self) {
+            if Instant::now() > end {
+                panic!("waited in vain until {what}\n{}", self.dump());
             }
-        }
-        if agent.reports {
-            self.report(name, agent.report());
-        }
-        self.agents.insert(name.to_owned(), agent);
-    }
-
-    /// A report reaches the gateway, which writes if it says anything new.
-    pub fn report(&mut self, name: &str, services: Vec<tranche::api::device::ReportedService>) {
-        let Some(device) = self.devices.get_mut(name) else { return };
-        let status = device.status.get_or_insert_default();
-        if status.services.as_ref() != Some(&services) {
-            status.services = Some(services);
-            status.last_seen_time = Some(Time(self.now));
-            self.touch(name);
-            let device = self.devices[name].clone();
-            self.judge(|watch, world| watch.reported(world, &device));
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
-    fn note_images(&mut self, verb: &str, device: &str, before: &Images, after: &Images) {
-        let changed: BTreeSet<&String> =
-            after.iter().filter(|(key, image)| before.get(*key) != Some(image)).map(|(_, image)| image).collect();
-        for image in changed {
-            self.note(format!("{verb} {image}"), device);
-        }
+    pub async fn until_phase(&self, rollout: &str, phase: &str) {
+        self.until(&format!("{rollout} is {phase}"), |world| world.phase(rollout) == phase).await;
     }
 
-    fn note(&mut self, what: String, device: &str) {
-        self.notes.entry(what).or_default().insert(device.to_owned());
+    pub fn status(&self, rollout: &str) -> Value {
+        self.api.get("imagerollouts", rollout).map(|rollout| rollout["status"].clone()).unwrap_or_default()
     }
 
-    // === writes of the controller ===
-
-    /// Server-side apply of a manager's entries, not forced.
-    pub fn apply_images(
-        &mut self,
-        name: &str,
-        revision: &str,
-        manager: &str,
-        new: &[ImageEntry],
-    ) -> Result<(), Refused> {
-        let device = self.devices.get(name).ok_or(Refused::Gone)?;
-        if device.metadata.resource_version.as_deref() != Some(revision) {
-            return Err(Refused::Stale);
-        }
-        let before = device.clone();
-        let mut owners = owners(device);
-        for entry in new {
-            let others =
-                owners.get(&entry.repository).is_some_and(|owners| owners.iter().any(|owner| owner != manager));
-            if others && device.spec.images.iter().any(|old| old.repository == entry.repository && old != entry) {
-                return Err(Refused::Owned);
-            }
-        }
-        let device = self.devices.get_mut(name).expect("it was there");
-        for (repository, owners) in &mut owners {
-            if !new.iter().any(|entry| entry.repository == *repository) {
-                owners.remove(manager);
-            }
-        }
-        for entry in new {
-            owners.entry(entry.repository.clone()).or_default().insert(manager.to_owned());
-            device.spec.images.retain(|old| old.repository != entry.repository);
-            device.spec.images.push(entry.clone());
-        }
-        owners.retain(|_, owners| !owners.is_empty());
-        device.spec.images.retain(|entry| owners.contains_key(&entry.repository));
-        device.spec.images.sort_by(|a, b| a.repository.cmp(&b.repository));
-        own(device, &owners);
-        *device.metadata.generation.get_or_insert(1) += 1;
-        self.touch(name);
-        let after = self.devices[name].clone();
-        self.judge(|watch, world| watch.images_written(world, &before, &after, manager));
-        Ok(())
+    pub fn phase(&self, rollout: &str) -> String {
+        self.status(rollout)["phase"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// Runs a check of the invariants, which looks at the world but never changes it.
-    pub fn judge(&mut self, check: impl FnOnce(&mut Invariants, &Self)) {
-        let mut watch = std::mem::take(&mut self.watch);
-        check(&mut watch, self);
-        self.watch = watch;
+    /// How many devices reported that they run that image.
+    pub fn running(&self, image: &str) -> usize {
+        let runs = |device: &Arc<Value>| {
+            device["status"]["services"].as_array().is_some_and(|services| {
+                !services.is_empty()
+                    && services.iter().all(|service| service["image"] == image && service["status"] == "running")
+            })
+        };
+        self.api.list("devices").iter().filter(|device| runs(device)).count()
     }
 
-    /// Gives a changed rollout its new revision.
-    pub fn store_rollout(&mut self, mut rollout: ImageRollout) {
-        rollout.metadata.resource_version = self.next_revision();
-        self.rollouts.insert(rollout.metadata.name.clone().expect("a name"), rollout);
+    /// What the devices' entries say: device, image, batch, whether it was sent back.
+    pub fn entries(&self) -> Vec<(String, String, i64, bool)> {
+        let devices = self.api.list("devices");
+        let of = |device: &Arc<Value>| {
+            let name = device["metadata"]["name"].as_str().unwrap().to_owned();
+            let entries = device["spec"]["images"].as_array().cloned().unwrap_or_default();
+            entries.into_iter().map(move |entry| {
+                let image = entry["image"].as_str().unwrap_or_default().to_owned();
+                (name.clone(), image, entry["batch"].as_i64().unwrap(), entry["rolledBack"] == true)
+            })
+        };
+        devices.iter().flat_map(of).collect()
     }
 
-    /// Stores a device's verdicts.
-    pub fn store_verdicts(
-        &mut self,
-        name: &str,
-        revision: &str,
-        updates: &[tranche::api::device::UpdateVerdict],
-    ) -> Result<(), Refused> {
-        let device = self.devices.get_mut(name).ok_or(Refused::Gone)?;
-        if device.metadata.resource_version.as_deref() != Some(revision) {
-            return Err(Refused::Stale);
-        }
-        let status = device.status.get_or_insert_default();
-        assert_ne!(status.updates, updates, "{name}: the same verdicts are written twice");
-        status.updates = updates.to_vec();
-        self.touch(name);
-        Ok(())
+    /// Devices that were ever told an image.
+    pub fn offered(&self, image: &str) -> usize {
+        let sightings = self.sightings.lock();
+        let offered = |sighting: &&Sighting| matches!(&sighting.event, Event::Offered(offered) if **offered == *image);
+        let devices: std::collections::BTreeSet<_> =
+            sightings.iter().filter(offered).map(|sighting| sighting.device.clone()).collect();
+        devices.len()
     }
 
-    // === the story ===
-
-    /// A line of the story.
-    pub fn tell(&mut self, who: &str, what: &str) {
-        let seconds = self.now.as_second() - start().as_second();
-        let clock = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
-        self.log.push(format!("{clock}  {who:<10}  {what}"));
+    /// Writes by controller and gateway since a moment, presence apart.
+    pub fn writes_since(&self, since: Instant) -> Vec<Seen> {
+        let requests = self.api.requests().into_iter();
+        requests
+            .filter(|seen| seen.at >= since && seen.is_write() && seen.actor != "person")
+            .filter(|seen| !seen.is_of("devicepresences"))
+            .collect()
     }
 
-    /// Tells what devices did since the last call.
-    pub fn tell_devices(&mut self) {
-        for (what, devices) in std::mem::take(&mut self.notes) {
-            let line = format!("{what}: {}", names(&devices));
-            self.tell("devices", &line);
-        }
+    /// For so long, nobody writes anything but presence, and the controller hardly looks.
+    pub async fn stays_settled(&self, time: Duration) {
+        sleep(Duration::from_secs(60)).await;
+        let (since, passes) = (Instant::now(), self.passes());
+        sleep(time).await;
+        let writes: Vec<_> = self
+            .writes_since(since)
+            .into_iter()
+            .map(|seen| (seen.at - since, seen.actor, seen.path, seen.body))
+            .collect();
+        assert!(writes.is_empty(), "a settled system wrote: {writes:#?}");
+        // Presence brings a look at each rollout that is not over, once an interval; and then there is the resync.
+        let intervals = time.as_secs() / PRESENCE.as_secs() + 20;
+        let objects = self.api.list("imagerollouts").len() + self.api.list("imageupdatepolicies").len();
+        let most = intervals * objects as u64;
+        let looked = self.passes() - passes;
+        assert!(looked <= most, "{looked} passes over {objects} objects in {time:?}");
+    }
+
+    /// Every line of every history is one Event, in the same words.
+    pub fn check_events(&self) {
+        let sorted = |mut lines: Vec<[String; 3]>| {
+            lines.sort();
+            lines
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let events = self.api.list("events");
+        let told = events.iter().map(|event| [&event["regarding"]["name"], &event["reason"], &event["note"]].map(text));
+        let rollouts = self.api.list("imagerollouts");
+        let lines = rollouts.iter().flat_map(|rollout| {
+            let history = rollout["status"]["history"].as_array().into_iter().flatten();
+            history.map(|line| [&rollout["metadata"]["name"], &line["type"], &line["message"]].map(text))
+        });
+        assert_eq!(sorted(told.collect()), sorted(lines.collect()));
+        assert!(events.iter().all(|event| event["series"].is_null()), "two lines were taken for one");
+    }
+
+    /// Nothing ever happened that must not.
+    pub fn check_never(&self) {
+        let broken = never::check(&self.api.log());
+        assert!(broken.is_empty(), "{broken:#?}");
     }
 }
 
-/// Names in a line; of many only the first.
-pub fn names(names: &BTreeSet<String>) -> String {
-    let shown: Vec<&str> = names.iter().take(6).map(String::as_str).collect();
-    let more = names.len() - shown.len();
-    if more > 0 { format!("{} and {more} more", shown.join(" ")) } else { shown.join(" ") }
-}
-
-/// Who owns each entry, by repository, from `managedFields`.
-pub fn owners(device: &Device) -> BTreeMap<String, BTreeSet<String>> {
-    let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for entry in device.metadata.managed_fields.iter().flatten() {
-        let fields = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:spec/f:images").cloned());
-        for key in fields.iter().filter_map(|images| images.as_object()).flat_map(|images| images.keys()) {
-            let Some(key) = key.strip_prefix("k:") else { continue };
-            let key: serde_json::Value = serde_json::from_str(key).expect("a key of managedFields");
-            let repository = key["repository"].as_str().expect("a repository").to_owned();
-            owners.entry(repository).or_default().insert(entry.manager.clone().unwrap_or_default());
-        }
+/// v1 is what the fleet was started with, and nobody can pull `bad`.
+fn images() -> Images {
+    Images {
+        pace: Pace { poll: POLL, pull: Duration::from_secs(1) },
+        base: "acme/web:v1".parse().unwrap(),
+        bad: vec!["bad".parse().unwrap()],
     }
-    owners
 }
 
-/// Writes owners back, the way the API server keeps them.
-pub fn own(device: &mut Device, owners: &BTreeMap<String, BTreeSet<String>>) {
-    let managers: BTreeSet<&String> = owners.values().flatten().collect();
-    let entry = |manager: &String| {
-        let mut images = serde_json::Map::new();
-        for (repository, owners) in owners {
-            if owners.contains(manager) {
-                images.insert(format!("k:{}", json!({ "repository": repository })), json!({ ".": {}, "f:image": {} }));
-            }
+fn gateway(api: &Arc<ApiServer>, clock: &Clock) -> ((JoinHandle<()>, Shutdown), Router) {
+    let shutdown = Shutdown::new();
+    let config =
+        GatewayConfig { clock: clock.clone(), presence_interval: Some(PRESENCE), ..GatewayConfig::new(NAMESPACE) };
+    let metrics = Arc::new(Metrics::new());
+    let (gateway, task) = Gateway::start(api.client("gateway"), config, metrics, shutdown.clone().wait());
+    ((task, shutdown), gateway::router(gateway))
+}
+
+/// A policy `web` for every device, with more of a spec laid over it.
+pub fn policy(more: &Value) -> Value {
+    let mut spec = json!({
+        "image": {"pattern": "acme/web:*", "offer": "Tag"},
+        "devices": {"selector": {"matchLabels": {tranche::api::FLEET_LABEL: FLEET}}},
+        "strategy": {"type": "Staged", "batches": [{"size": "50%"}, {"size": "100%"}], "batchDelay": "0s"},
+        "updateDeadline": "5m",
+    });
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({
+        "apiVersion": "tranche.dev/v1alpha1", "kind": "ImageUpdatePolicy", "metadata": {"name": "web"}, "spec": spec,
+    })
+}
+
+/// A rollout of `acme/web:<tag>` under that policy, as a person makes it, named `web-<tag>`.
+pub fn rollout(tag: &str, more: &Value) -> Value {
+    let mut spec = json!({"policyRef": {"name": "web"}, "image": {"repository": "docker.io/acme/web", "tag": tag}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({
+        "apiVersion": "tranche.dev/v1alpha1", "kind": "ImageRollout", "metadata": {"name": format!("web-{tag}")},
+        "spec": spec,
+    })
+}
+impl World {
+    /// What everybody is up to, for a test that waits in vain.
+    fn dump(&self) -> String {
+        let mut text = String::new();
+        for rollout in self.api.list("imagerollouts") {
+            text.push_str(&format!("{}\n", rollout["status"]));
         }
-        ManagedFieldsEntry {
-            api_version: Some("tranche.dev/v1alpha1".into()),
-            fields_type: Some("FieldsV1".into()),
-            fields_v1: Some(FieldsV1(json!({ "f:spec": { "f:images": images } }))),
-            manager: Some(manager.clone()),
-            operation: Some("Apply".into()),
-            subresource: None,
-            time: None,
+        for device in self.api.list("devices") {
+            let (name, spec) = (&device["metadata"]["name"], &device["spec"]);
+            text.push_str(&format!(
+                "{name} hold {} images {} status {}\n",
+                spec["hold"], spec["images"], device["status"]
+            ));
         }
-    };
-    device.metadata.managed_fields = Some(managers.into_iter().map(entry).collect());
+        for presence in self.api.list("devicepresences") {
+            text.push_str(&format!("{}\n", presence["spec"]));
+        }
+        for seen in self.api.requests().iter().rev().take(20).rev() {
+            let at = seen.at - self.start;
+            text.push_str(&format!(
+                "{at:?} {} {} {}?{} {:?} {}\n",
+                seen.actor, seen.method, seen.path, seen.query, seen.answer, seen.refusal
+            ));
+        }
+        text.push_str(&format!("now {:?} {:?}, passes {}\n", self.start.elapsed(), self.clock, self.passes()));
+        text
+    }
 }

@@ -79,13 +79,10 @@ pub fn told(world: &World, device: &Device, held: &Images) -> Images {
         let row = row(rollout);
         let given = if entry.image == entry.previous {
             true
-        } else if device.spec.hold {
-            // Nobody moves it, neither way.
-            runs || holds
         } else if asked_back || (failed && sends_failed_back) {
             false
         } else {
-            match row {
+            match if device.spec.hold { row.max(Row::Paused) } else { row } {
                 Row::Active => true,
                 Row::Paused => runs || holds,
                 Row::Halted => runs && !failed,

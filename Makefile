@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` and `make test`. Everything they need is built by them; see README.md.
+
+CONTROL_PLANE := target/controlplane/controlplane
+HELM := target/tools/helm
+
+.PHONY: demo test test-unit lint vet fmt bench crds control-plane tools doc clean help
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Watch a good and a bad image roll out to 20 simulated devices (KEEP=1 leaves it running, KUBECONFIG=… uses that cluster)
+	@cargo build --locked --bin tranche --example demo
+ifneq ($(origin KUBECONFIG), command line)
+	@$(MAKE) --no-print-directory control-plane
+	@target/debug/examples/demo --tranche target/debug/tranche --control-plane $(CONTROL_PLANE) $(if $(KEEP),--keep)
+else
+	@target/debug/examples/demo --tranche target/debug/tranche --kubeconfig $(KUBECONFIG) $(if $(KEEP),--keep)
+endif
+
+test: lint control-plane tools ## Everything: lints, unit, property, simulated and real control plane tests
+	cargo test --locked --lib --bins --examples
+	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) TRANCHE_HELM=$(abspath $(HELM)) cargo test --locked --test it
+	cargo test --locked --doc
+
+test-unit: ## Only what needs no control plane
+	cargo test --locked --lib
+
+lint: ## Formatting, clippy, docs, licences and sources of dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	./.ci/deny
+	test -z "$$(gofmt -l tests/controlplane)" || { gofmt -l tests/controlplane; exit 1; }
+
+vet: control-plane ## go vet of the control plane's module; compiles a second time what it needs of Kubernetes
+	cd tests/controlplane && CGO_ENABLED=0 go vet -trimpath .
+
+fmt: ## Format everything
+	cargo fmt
+	cd tests/controlplane && gofmt -w .
+
+bench: control-plane ## Measure; the table of benches/README.md
+	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked --bench figures
+
+crds: ## Write crds/ and the chart's copy anew from the types
+	@cargo build --locked --bin tranche
+	@mkdir -p crds charts/tranche/crds
+	@target/debug/tranche crds --out crds
+	@target/debug/tranche crds --out charts/tranche/crds
+
+control-plane: ## Build the real Kubernetes control plane of demo and tests, unless KUBEBUILDER_ASSETS has one
+	@tests/controlplane/build.sh $(abspath $(CONTROL_PLANE))
+
+tools: ## Build helm for the chart's tests, unless it is on the PATH
+	@command -v helm >/dev/null || tests/tools/build.sh $(abspath $(HELM))
+
+clean: ## Remove everything built
+	cargo clean

@@ -1,0 +1,274 @@
+//! `PATCH /api/v1/device/state`: what a device says it runs.
+//!
+//! Takes the body in within bounds, has it read by [`parse`] and weighed by [`judge`], both pure, and writes the status
+//! when something that matters changed. The key decides who is speaking; the body may only agree.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use kube::Resource as _;
+use kube::api::{PartialObjectMeta, Patch, PatchParams};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::timeout;
+
+use self::judge::{Judgement, Write, judge};
+use self::parse::{Refusal, Report};
+use super::Gateway;
+use super::auth::{authenticate, refused};
+use super::cache::name_hash;
+use super::record::Record;
+use super::shared::OwnWrite;
+use crate::api::{Device, GATEWAY_MANAGER};
+use crate::problem::Problem;
+
+pub mod judge;
+pub mod parse;
+
+/// A compressed body, at most. A report of 256 services compresses to a tenth of this.
+const MAX_COMPRESSED: usize = 256 << 10;
+/// A body as read, at most: plain, or after inflating. Far above the largest real report (about 100 KiB).
+const MAX_BODY: usize = 1 << 20;
+/// A body must have arrived by then; agents give up after 30 s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bodies in memory at once. With [`MAX_BODY`] this bounds their memory to 256 MiB, and is far more than the API server
+/// can take in writes.
+const MAX_BODIES: usize = 256;
+/// Status writes in flight at once. The API server's own share for one client is of this order.
+const MAX_WRITES: usize = 64;
+/// A write, waiting for its turn included, takes no longer; then the device is asked to come again.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Reports of one device are weighed one after the other; locks are shared by hash, so that they cost nothing while idle.
+const STRIPES: usize = 1024;
+/// `Retry-After`, seconds, where a report could not be written or taken in.
+const RETRY_AFTER: u64 = 15;
+
+/// What bounds the work on reports.
+#[derive(Debug)]
+pub struct Limits {
+    bodies: Semaphore,
+    writes: Semaphore,
+    stripes: Box<[Mutex<()>]>,
+}
+
+impl Limits {
+    /// All free.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            bodies: Semaphore::new(MAX_BODIES),
+            writes: Semaphore::new(MAX_WRITES),
+            stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
+        }
+    }
+
+    fn stripe(&self, device: &str) -> &Mutex<()> {
+        // The remainder is below STRIPES.
+        &self.stripes[(name_hash(device) % STRIPES as u64) as usize]
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Handles a report.
+pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    if let Err(why) = gateway.is_ready() {
+        return gateway.not_ready(why);
+    }
+    let metrics = &gateway.metrics.gateway;
+    // Before the body is read: a stranger's body is worth nothing.
+    let Some(record) = authenticate(&gateway.cache, request.headers()) else {
+        metrics.reports_refused.inc();
+        return refused();
+    };
+    gateway.presence.see(&record, gateway.config.clock.now());
+    match take_in(&gateway, &record, request).await {
+        Ok(report) => settle(&gateway, &record.name, report).await,
+        Err(rejection) => {
+            metrics.reports_refused.inc();
+            rejection.into_response()
+        }
+    }
+}
+
+/// Why a body is not taken in.
+#[derive(Debug)]
+enum Rejection {
+    Refused(Refusal),
+    TooLarge,
+    Coding,
+    Slow,
+}
+
+async fn take_in(gateway: &Gateway, record: &Record, request: Request) -> Result<Report, Rejection> {
+    let read = async {
+        // Never closed.
+        let _slot = gateway.reports.bodies.acquire().await;
+        let body = read_body(request).await?;
+        // Reduced to its few bounded fields before anything is awaited again.
+        parse::parse(&body, &record.name).map_err(Rejection::Refused)
+    };
+    timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(Rejection::Slow))
+}
+
+async fn read_body(request: Request) -> Result<Bytes, Rejection> {
+    let gzip = is_gzip(request.headers())?;
+    let limit = if gzip { MAX_COMPRESSED } else { MAX_BODY };
+    let body = request.into_body();
+    let announced = axum::body::HttpBody::size_hint(&body).lower();
+    if announced > limit as u64 {
+        return Err(Rejection::TooLarge);
+    }
+    let bytes = match Limited::new(body, limit).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(Rejection::TooLarge),
+        Err(_) => return Err(malformed("the body broke off")),
+    };
+    if gzip { inflate(&bytes) } else { Ok(bytes) }
+}
+
+fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
+    match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii()) {
+        None | Some(b"") => Ok(false),
+        Some(coding) if coding.eq_ignore_ascii_case(b"identity") => Ok(false),
+        Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => Ok(true),
+        Some(_) => Err(Rejection::Coding),
+    }
+}
+
+fn inflate(compressed: &[u8]) -> Result<Bytes, Rejection> {
+    let mut body = Vec::new();
+    let limit = MAX_BODY as u64;
+    match flate2::read::GzDecoder::new(compressed).take(limit + 1).read_to_end(&mut body) {
+        Ok(_) if body.len() > MAX_BODY => Err(Rejection::TooLarge),
+        Ok(_) => Ok(body.into()),
+        Err(_) => Err(malformed("the body says that it is gzip, and is not")),
+    }
+}
+
+fn malformed(why: &str) -> Rejection {
+    Rejection::Refused(Refusal::Malformed(why.to_owned()))
+}
+
+/// Weighs a report against what is known, and writes what changed.
+async fn settle(gateway: &Gateway, device: &str, report: Report) -> Response {
+    let metrics = &gateway.metrics.gateway;
+    let settled = timeout(WRITE_TIMEOUT, async {
+        let _turn = gateway.reports.stripe(device).lock().await;
+        // As it is now: the report may have waited for the one before it.
+        let Some(record) = gateway.cache.by_name(device) else { return refused() };
+        let own = record.shared.own.lock().as_ref().map(|own| own.reported.clone());
+        let baseline = own.as_ref().unwrap_or(&record.reported);
+        match judge(&record, baseline, report, gateway.is_live(), gateway.config.clock.now()) {
+            Judgement::Liveness => {
+                metrics.reports_liveness.inc();
+                accepted()
+            }
+            Judgement::Unchanged => {
+                metrics.reports_unchanged.inc();
+                accepted()
+            }
+            Judgement::Write(write) => put_down(gateway, &record, &write).await,
+        }
+    });
+    settled.await.unwrap_or_else(|_| {
+        metrics.writes_failed.inc();
+        metrics.reports_failed.inc();
+        busy()
+    })
+}
+
+async fn put_down(gateway: &Gateway, record: &Record, write: &Write) -> Response {
+    let metrics = &gateway.metrics.gateway;
+    let Ok(_permit) = gateway.reports.writes.acquire().await else { return busy() };
+    match send(gateway, record, write).await {
+        Ok(resource_version) => {
+            metrics.writes_done.inc();
+            metrics.reports_written.inc();
+            let reported = write.reported(|text| gateway.cache.intern(text));
+            *record.shared.own.lock() = Some(Box::new(OwnWrite { reported, resource_version }));
+            accepted()
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() => refused(),
+        Err(error) => {
+            tracing::warn!(device = %record.name, %error, "the report could not be written");
+            metrics.writes_failed.inc();
+            metrics.reports_failed.inc();
+            busy()
+        }
+    }
+}
+
+/// Writes the fields that are the gateway's; answers with the object's new resourceVersion.
+async fn send(gateway: &Gateway, record: &Record, write: &Write) -> kube::Result<Option<String>> {
+    let path = Device::url_path(&(), Some(&gateway.config.namespace));
+    let body = write.body(&record.name);
+    let params = PatchParams::apply(GATEWAY_MANAGER).force();
+    let request = kube::core::Request::new(path)
+        .patch_subresource("status", &record.name, &params, &Patch::Apply(&body))
+        .map_err(kube::Error::BuildRequest)?;
+    // Only the metadata of the answer is read, so a device that can't be read doesn't fail its report.
+    let written: PartialObjectMeta<Device> = gateway.client.request(request).await?;
+    Ok(written.metadata.resource_version)
+}
+
+fn accepted() -> Response {
+    let mut response = Response::new(r#"{"status":"ok"}"#.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(Refusal::NotYours) => Problem::new(
+                StatusCode::FORBIDDEN,
+                "not-yours",
+                "Forbidden",
+                "a device may only report its own state: the body must have one key, this device's UUID",
+            ),
+            Self::Refused(Refusal::Malformed(why)) => {
+                Problem::new(StatusCode::BAD_REQUEST, "malformed-report", "Malformed report", why)
+            }
+            Self::TooLarge => Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                "Payload too large",
+                "a report may have 1 MiB, and 256 KiB when it is sent compressed",
+            ),
+            Self::Coding => Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content-encoding",
+                "Unsupported content encoding",
+                "send the report plain or with Content-Encoding: gzip",
+            ),
+            Self::Slow => Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-timeout",
+                "Request timeout",
+                "the report did not arrive in time",
+            ),
+        }
+        .into_response()
+    }
+}
+
+fn busy() -> Response {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not-stored",
+        "Service unavailable",
+        "the report could not be stored; send it again",
+    )
+    .retry_after(RETRY_AFTER)
+    .into_response()
+}

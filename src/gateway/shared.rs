@@ -1,0 +1,183 @@
+//! What the records of devices have in common, and what outlives a single revision of a device.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::api::condition;
+use crate::api::device::{DeviceStatus, ReportedService};
+
+/// A device key's SHA-256.
+pub type KeyHash = [u8; 32];
+
+/// Texts that many devices share: applications, image references, reports.
+#[derive(Debug, Default)]
+pub struct Interner {
+    texts: Mutex<(HashSet<Arc<str>>, usize)>,
+}
+
+impl Interner {
+    /// The one copy of `text`.
+    #[must_use]
+    pub fn intern(&self, text: &str) -> Arc<str> {
+        let (texts, sweep_at) = &mut *self.texts.lock();
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        // Sweeping each time the set has doubled keeps the cost per text constant.
+        if texts.len() >= *sweep_at {
+            texts.retain(|text| Arc::strong_count(text) > 1);
+            *sweep_at = (texts.len() * 2).max(1024);
+        }
+        let text: Arc<str> = text.into();
+        texts.insert(text.clone());
+        text
+    }
+}
+
+/// What belongs to a device across all revisions of its object.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// When it was last seen, Unix seconds; 0 before the first time.
+    seen: AtomicI64,
+    /// The last report that this replica wrote and the watch has not shown yet.
+    pub(super) own: Mutex<Option<Box<OwnWrite>>>,
+}
+
+impl Shared {
+    /// When it was last seen, Unix seconds; 0 for never.
+    #[must_use]
+    pub fn seen(&self) -> i64 {
+        self.seen.load(Ordering::Relaxed)
+    }
+
+    /// It was seen at that time; answers with the time before.
+    pub fn see(&self, at: i64) -> i64 {
+        self.seen.fetch_max(at, Ordering::Relaxed)
+    }
+
+    /// The watch shows that revision: what this replica wrote up to it is no news any more.
+    pub fn catch_up(&self, resource_version: Option<&str>) {
+        let mut own = self.own.lock();
+        let number = |text: Option<&str>| text.and_then(|text| text.parse::<u64>().ok());
+        let caught_up = own.as_ref().is_some_and(|own| {
+            match (number(resource_version), number(own.resource_version.as_deref())) {
+                (Some(seen), Some(written)) => seen >= written,
+                // Not numbers, so not comparable: the watch is the authority.
+                (Some(_) | None, Some(_) | None) => true,
+            }
+        });
+        if caught_up {
+            *own = None;
+        }
+    }
+}
+
+/// A report that this replica wrote.
+#[derive(Clone, Debug)]
+pub struct OwnWrite {
+    /// What it said.
+    pub reported: Reported,
+    /// `metadata.resourceVersion` it was written as.
+    pub resource_version: Option<String>,
+}
+
+/// What the device reported last, as its status has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reported {
+    /// Its services, sorted, as JSON. Absent: it never reported.
+    pub services: Option<Arc<str>>,
+    /// Its address.
+    pub address: Option<Arc<str>>,
+    /// Its agent's version.
+    pub agent_version: Option<Arc<str>>,
+    /// The target version it named.
+    pub version: Option<i64>,
+    /// Status, reason and transition time (Unix seconds) of condition `InSync`.
+    pub in_sync: Option<(bool, Arc<str>, i64)>,
+}
+
+impl Reported {
+    /// What a status says.
+    #[must_use]
+    pub fn of(status: DeviceStatus, interner: &Interner) -> Self {
+        let in_sync = condition::find(&status.conditions, condition::IN_SYNC).map(|condition| {
+            let since = condition.last_transition_time.0.as_second();
+            (condition.status == "True", interner.intern(&condition.reason), since)
+        });
+        Self {
+            services: status.services.map(|services| interner.intern(&services_text(services))),
+            address: status.address.map(Into::into),
+            agent_version: status.agent_version.map(|version| interner.intern(&version)),
+            version: status.reported_version,
+            in_sync,
+        }
+    }
+}
+
+/// Services in the one form in which they are compared.
+#[must_use]
+pub fn services_text(mut services: Vec<ReportedService>) -> String {
+    sort_services(&mut services);
+    json(&services)
+}
+
+/// The order in which services are written, so that a report in another order is no change.
+pub fn sort_services(services: &mut Vec<ReportedService>) {
+    let key = |service: &ReportedService| {
+        (service.app.clone(), service.id, service.name.clone(), service.image.clone(), service.status.clone())
+    };
+    services.sort_by_cached_key(key);
+    services.dedup();
+}
+
+/// A value as compact JSON with sorted keys.
+pub(super) fn json(value: &impl serde::Serialize) -> String {
+    // Maps with text keys always serialise.
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".into())
+}
+
+/// The hash in `sha256:<hex>`.
+#[must_use]
+pub fn key_hash(text: &str) -> Option<KeyHash> {
+    let hex = text.strip_prefix("sha256:")?.as_bytes();
+    if hex.len() != 64 {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
+        let digit = |c: u8| char::from(c).to_digit(16);
+        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
+    }
+    Some(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_shared_and_swept() {
+        let interner = Interner::default();
+        let kept = interner.intern("kept");
+        assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
+        for n in 0..5000 {
+            let _ = interner.intern(&n.to_string());
+        }
+        let len = interner.texts.lock().0.len();
+        assert!(len <= 1024, "{len} texts that nobody uses");
+        assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
+    }
+
+    #[test]
+    fn key_hashes() {
+        let hex = "0f".repeat(32);
+        assert_eq!(key_hash(&format!("sha256:{hex}")), Some([0x0f; 32]));
+        for bad in ["", "sha256:", &hex, &format!("sha256:{}", &hex[1..]), &format!("sha256:{}zz", &hex[2..]), "md5:00"]
+        {
+            assert_eq!(key_hash(bad), None, "{bad}");
+        }
+    }
+}
