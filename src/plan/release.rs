@@ -170,6 +170,10 @@ pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
     if let Some(due) = judged.tallies.iter().filter_map(|tally| tally.first_due).min() {
         pass.requeue_second(due);
     }
+    // Nobody waits, nothing to look at again for.
+    if judged.tallies.iter().all(|tally| tally.waiting == 0) {
+        return;
+    }
     let shut = match opening(&subject.rules.windows, pass.now) {
         Opening::Shut(opens) => {
             opens.inspect(|opens| pass.requeue(*opens));

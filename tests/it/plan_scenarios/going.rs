@@ -3,7 +3,7 @@
 use serde_json::json;
 use tranche::api::rollout::Phase;
 
-use super::tell;
+use super::{tell, tell_often};
 use crate::plan_support::build::WEB;
 use crate::plan_support::sim::{Sim, status};
 
@@ -19,7 +19,7 @@ fn told(sim: &Sim, tag: &str) -> usize {
 }
 
 fn happy(name: &str, devices: usize) {
-    tell(name, |sim| {
+    tell_often(name, if devices > 10 { 1 } else { 6 }, |sim| {
         sim.policy("web", &json!({ "strategy": { "batchDelay": "30m" } }));
         sim.fleet(devices);
         sim.rollout("web-v2", "web", "v2", &json!({}));

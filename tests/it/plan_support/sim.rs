@@ -17,6 +17,10 @@ use super::world::{Refused, World, names};
 
 /// Seconds between two polls of an agent, and so of a step while anything moves.
 const TICK: i64 = 10;
+/// Seconds between two words of the gateway while nothing moves: less than what counts as silence.
+const QUIET: i64 = 50;
+/// Long enough for absences to count.
+const PATIENCE: i64 = 900;
 /// More steps than any story takes.
 const MAX_STEPS: usize = 4000;
 /// More passes than any state takes until nothing is left to write.
@@ -131,7 +135,7 @@ impl Sim {
             if reached(&self.world) {
                 return;
             }
-            if !self.step() {
+            if !self.step() && !self.wait_and_see() {
                 break;
             }
         }
@@ -152,14 +156,19 @@ impl Sim {
     /// Goes on until nothing happens any more without somebody's doing.
     pub fn finish(&mut self) {
         for _ in 0..MAX_STEPS {
-            if !self.step() {
-                self.settle();
-                if self.due.is_none() && !self.busy {
-                    return;
-                }
+            if !self.step() && !self.wait_and_see() {
+                return;
             }
         }
         panic!("it never comes to rest\n{}", self.story());
+    }
+
+    /// Nothing is left to wait for but that absences begin to count. Whether that changed anything.
+    fn wait_and_see(&mut self) -> bool {
+        self.settle();
+        self.pass_time(self.world.now + SignedDuration::from_secs(PATIENCE));
+        self.busy = self.settle();
+        self.busy || self.due.is_some()
     }
 
     /// One step. False when nothing is left to wait for.
@@ -179,7 +188,7 @@ impl Sim {
         let next = if self.busy { Some(tick) } else { self.due.map(|due| due.max(tick)) };
         let Some(next) = next else { return false };
         self.settle();
-        self.world.now = next;
+        self.pass_time(next);
         let agents: Vec<String> = self.world.agents.keys().cloned().collect();
         agents.iter().for_each(|name| self.world.poll(name));
         self.world.publish();
@@ -191,10 +200,24 @@ impl Sim {
         true
     }
 
+    /// Nothing moves until then, but gateways go on speaking of who is there.
+    fn pass_time(&mut self, until: Timestamp) {
+        while self.world.now < until {
+            self.world.now = until.min(self.world.now + SignedDuration::from_secs(QUIET));
+            if self.world.gateway {
+                let now = self.world.now.as_second();
+                let online = self.world.agents.iter().filter(|(_, agent)| agent.online).map(|(name, _)| name.clone());
+                let seen: Vec<(String, i64)> = online.map(|name| (name, now)).collect();
+                self.world.seen.extend(seen);
+                self.world.publish();
+            }
+        }
+    }
+
     fn step_at_random(&mut self, rng: &mut Rng) -> bool {
         if !self.busy {
             let Some(due) = self.due else { return false };
-            self.world.now = self.world.now.max(due);
+            self.pass_time(due);
         }
         self.world.now += SignedDuration::from_secs(1 + i64::try_from(rng.below(15)).unwrap());
         let mut held_back: Vec<Planned> = Vec::new();
@@ -207,7 +230,7 @@ impl Sim {
             match next {
                 Some(agent) if rng.chance(80) => self.world.poll(&agent),
                 Some(_) => {}
-                None if rng.chance(30) => self.world.publish(),
+                None if rng.chance(60) => self.world.publish(),
                 None => {
                     let names: Vec<String> = self.world.rollouts.keys().cloned().collect();
                     if names.is_empty() {
