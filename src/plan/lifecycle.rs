@@ -29,7 +29,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         return;
     }
     pass.status.observed_generation = rollout.metadata.generation;
-    if pass.old.observed_generation.is_none() {
+    if pass.observed.rollout.status.is_none() {
         status::created(pass);
     }
     match (rollout.spec.desired_state, pass.status.phase) {

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
 mod chart;
+mod cli;
 mod crds;
 mod examples;
 mod fleet;
 mod gateway;
 mod layering;
+mod readme;
+mod rollouts;
 mod support;
 mod webhook;

@@ -117,6 +117,11 @@ impl ControlPlane {
         &self.folder
     }
 
+    /// Its program; under the name `kubectl` it is that.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The API server's record of every call.
     pub fn audit_log(&self) -> PathBuf {
         self.folder.join("audit.log")

@@ -2,4 +2,5 @@
 
 pub mod audit;
 pub mod controlplane;
+pub mod process;
 pub mod wait;
