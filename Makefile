@@ -40,7 +40,7 @@ fmt: ## Format everything
 	cd tests/controlplane && gofmt -w .
 
 bench: control-plane ## Measure; the table of benches/README.md
-	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked
+	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked --bench figures
 
 crds: ## Write crds/ and the chart's copy anew from the types
 	@cargo build --locked --bin tranche

@@ -9,7 +9,6 @@ use kube::{Api, ResourceExt as _};
 use tokio::time::MissedTickBehavior;
 
 use crate::api::{Device, DevicePresence};
-use crate::clock;
 use crate::shutdown::Shutdown;
 
 use super::context::Context;
@@ -138,7 +137,7 @@ async fn connected(context: Arc<Context>, shutdown: Shutdown) {
         }
         if context.devices.is_complete() {
             context.metrics.devices.set(context.devices.count());
-            presence::round(&context, clock::now()).await;
+            presence::round(&context, context.clock.now()).await;
         }
     }
 }

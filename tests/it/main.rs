@@ -9,6 +9,7 @@ mod fleet;
 mod gateway;
 mod layering;
 mod readme;
+mod reconcile;
 mod rollouts;
 mod support;
 mod webhook;
