@@ -61,6 +61,7 @@ pub struct ImageRolloutSpec {
     pub paused: bool,
     /// Nothing is released earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::a_time())]
     pub not_before: Option<Time>,
     /// How many batches may open. Absent: all, or none when the policy's strategy is Manual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +139,7 @@ pub struct Trigger {
     pub actor: Option<String>,
     /// When it came in. Tells which of two rollouts is newer when they were created within one second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::a_time())]
     pub time: Option<MicroTime>,
 }
 
