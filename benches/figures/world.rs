@@ -213,7 +213,7 @@ fn presence(views: &[Arc<DeviceView>]) -> Vec<DevicePresence> {
         let devices = views.iter().skip(shard).step_by(count);
         let seen = devices.map(|view| (view.name.clone(), at - 30)).collect();
         let interval = std::time::Duration::from_secs(30).into();
-        let spec = DevicePresenceSpec { as_of: whole_seconds(now()), interval, seen };
+        let spec = DevicePresenceSpec { as_of: whole_seconds(now()), since: None, interval, seen };
         let mut presence = DevicePresence::new(&format!("presence-{count}-{shard}"), spec);
         presence.metadata.namespace = Some(NAMESPACE.into());
         presence

@@ -30,6 +30,8 @@ struct State {
     /// While a list comes in: what it has brought so far.
     incoming: Option<HashSet<(String, String)>>,
     presence: HashMap<String, BTreeMap<String, Shard>>,
+    /// What [`DeviceIndex::presence`] made of it last, until a shard changes.
+    united: HashMap<String, Arc<Presence>>,
     incoming_presence: Option<HashSet<(String, String)>>,
     /// Rollouts to look at.
     marks: BTreeSet<Mark>,
@@ -40,6 +42,7 @@ struct State {
 #[derive(Debug)]
 struct Shard {
     as_of: Timestamp,
+    since: Option<Timestamp>,
     interval: i64,
     seen: BTreeMap<String, i64>,
 }
@@ -104,6 +107,15 @@ impl DeviceIndex {
         }
     }
 
+    /// A device as one of our own writes left it. One that the watch has seen deleted meanwhile stays gone.
+    pub fn apply_own(&self, device: &Device) {
+        let namespace = device.namespace().unwrap_or_default();
+        let known = self.state.read().devices.get(&namespace).is_some_and(|d| d.contains_key(&device.name_any()));
+        if known {
+            self.apply(device);
+        }
+    }
+
     /// A device is gone.
     pub fn remove(&self, namespace: &str, name: &str) {
         let mut state = self.state.write();
@@ -139,6 +151,7 @@ impl DeviceIndex {
         let namespace = presence.namespace().unwrap_or_default();
         let shard = Shard {
             as_of: presence.spec.as_of.0,
+            since: presence.spec.since.as_ref().map(|since| since.0),
             interval: i64::try_from(std::time::Duration::from(presence.spec.interval).as_secs()).unwrap_or(60).max(1),
             seen: presence.spec.seen.clone(),
         };
@@ -148,12 +161,15 @@ impl DeviceIndex {
             incoming.insert((namespace.clone(), name.clone()));
         }
         state.presence.entry(namespace.clone()).or_default().insert(name, shard);
+        state.united.remove(&namespace);
         state.stirred.insert(namespace);
     }
 
     /// A shard of presence is gone.
     pub fn remove_presence(&self, namespace: &str, name: &str) {
-        if let Some(shards) = self.state.write().presence.get_mut(namespace) {
+        let mut state = self.state.write();
+        state.united.remove(namespace);
+        if let Some(shards) = state.presence.get_mut(namespace) {
             shards.remove(name);
         }
     }
@@ -167,6 +183,7 @@ impl DeviceIndex {
     pub fn presence_list_ends(&self) {
         let mut state = self.state.write();
         let incoming = state.incoming_presence.take().unwrap_or_default();
+        state.united.clear();
         for (namespace, shards) in &mut state.presence {
             shards.retain(|name, _| incoming.contains(&(namespace.clone(), name.clone())));
         }
@@ -205,23 +222,33 @@ impl DeviceIndex {
     /// Knowledge reaches as far as the oldest shard of the newest sharding: a number of shards that is no longer in use
     /// lingers for a while and must not hold it back.
     #[must_use]
-    pub fn presence(&self, namespace: &str) -> Presence {
-        let state = self.state.read();
-        let Some(shards) = state.presence.get(namespace) else { return Presence::default() };
-        let mut seen: HashMap<String, i64> = HashMap::new();
-        for (device, second) in shards.values().flat_map(|shard| &shard.seen) {
-            let latest = seen.entry(device.clone()).or_insert(*second);
-            *latest = (*latest).max(*second);
+    pub fn presence(&self, namespace: &str) -> Arc<Presence> {
+        if let Some(united) = self.state.read().united.get(namespace) {
+            return Arc::clone(united);
         }
-        let newest = shards.iter().max_by_key(|(_, shard)| shard.as_of).map(|(name, _)| sharding(name).to_owned());
-        let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest.as_deref()).map(|(_, s)| s);
-        Presence {
-            knowledge: Knowledge {
-                as_of: current().map(|shard| shard.as_of).min(),
-                interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
-            },
-            seen,
-        }
+        let mut state = self.state.write();
+        let united = Arc::new(state.presence.get(namespace).map(unite).unwrap_or_default());
+        state.united.insert(namespace.to_owned(), Arc::clone(&united));
+        united
+    }
+}
+
+/// One view of all shards of a namespace.
+fn unite(shards: &BTreeMap<String, Shard>) -> Presence {
+    let mut seen: HashMap<String, i64> = HashMap::new();
+    for (device, second) in shards.values().flat_map(|shard| &shard.seen) {
+        let latest = seen.entry(device.clone()).or_insert(*second);
+        *latest = (*latest).max(*second);
+    }
+    let newest = shards.iter().max_by_key(|(_, shard)| shard.as_of).map(|(name, _)| sharding(name).to_owned());
+    let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest.as_deref()).map(|(_, s)| s);
+    Presence {
+        knowledge: Knowledge {
+            as_of: current().map(|shard| shard.as_of).min(),
+            since: current().filter_map(|shard| shard.since).max(),
+            interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
+        },
+        seen,
     }
 }
 

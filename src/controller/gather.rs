@@ -24,7 +24,7 @@ pub struct Snapshot {
     /// Every device of the namespace.
     pub devices: Vec<Arc<DeviceView>>,
     /// Who was seen when.
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
 }
 
 impl Snapshot {
@@ -35,7 +35,7 @@ impl Snapshot {
         policy: Option<Result<ImageUpdatePolicy, String>>,
         rollouts: &[ImageRollout],
         devices: Vec<Arc<DeviceView>>,
-        presence: Presence,
+        presence: Arc<Presence>,
     ) -> Self {
         let name = rollout.name_any();
         let siblings = rollouts

@@ -43,7 +43,7 @@ impl Story {
                 world.until("it is gone", |world| world.api.names("imagerollouts").is_empty()).await;
             }
         }
-        sleep(Duration::from_secs(180)).await;
+        sleep(Duration::from_secs(90)).await;
     }
 
     fn policy(self) -> Value {

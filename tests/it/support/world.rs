@@ -32,8 +32,8 @@ use super::never;
 pub const SEED: u64 = 20_261_102;
 pub const FLEET: &str = "sim";
 /// How often devices poll. What a gateway tells of them is at most [`PRESENCE`] older.
-pub const POLL: Duration = Duration::from_secs(10);
-pub const PRESENCE: Duration = Duration::from_secs(5);
+pub const POLL: Duration = Duration::from_secs(20);
+pub const PRESENCE: Duration = Duration::from_secs(10);
 /// Nothing in these tests takes so long.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
@@ -173,7 +173,7 @@ impl World {
             if Instant::now() > end {
                 panic!("waited in vain until {what}\n{}", self.dump());
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(250)).await;
         }
     }
 
