@@ -3,6 +3,7 @@
 
 mod chart;
 mod cli;
+mod crash_points;
 mod crds;
 mod examples;
 mod fleet;

@@ -132,7 +132,7 @@ impl Write<'_> {
         if self.kind.has_status {
             object.as_object_mut().unwrap().remove("status");
         }
-        self.settle(&mut object)?;
+        self.settle(&mut object, None)?;
         let (owner, now) = (self.owner("Update"), store.now());
         managers::updated(&json!({}), &mut object, owner, &self.kind.api_version, self.schema(), &now);
         let stored = store.create(self.key.clone(), object);
@@ -155,7 +155,7 @@ impl Write<'_> {
 
     fn update(&self, store: &mut Store, live: &Value, object: Value) -> Answer {
         let mut object = self.through_endpoint(live, object);
-        self.settle(&mut object)?;
+        self.settle(&mut object, Some(live))?;
         let (owner, now) = (self.owner("Update"), store.now());
         managers::updated(live, &mut object, owner, &self.kind.api_version, self.schema(), &now);
         let stored = store.update(self.key.clone(), object);
@@ -190,7 +190,7 @@ impl Write<'_> {
         let (owner, force, now) = (self.owner("Apply"), self.request.flag("force"), store.now());
         let mut object = managers::apply(&before, &config, &owner, force, &self.kind.api_version, self.schema(), &now)
             .map_err(|conflicts| Refusal::owned(&conflicts))?;
-        self.settle(&mut object)?;
+        self.settle(&mut object, live.as_deref())?;
         let (code, stored) = match live {
             Some(_) => (StatusCode::OK, store.update(self.key.clone(), object)),
             None => (StatusCode::CREATED, store.create(self.key.clone(), object)),
@@ -219,15 +219,19 @@ impl Write<'_> {
         object
     }
 
-    /// Pruned, defaulted, and refused where the schema says so.
-    fn settle(&self, object: &mut Value) -> Result<(), Refusal> {
+    /// Pruned, defaulted, and refused where the schema says so; what was wrong before may stay.
+    fn settle(&self, object: &mut Value, before: Option<&Value>) -> Result<(), Refusal> {
         object["apiVersion"] = json!(self.kind.api_version);
         object["kind"] = json!(self.kind.name);
         let Some(schema) = self.schema() else { return Ok(()) };
         schema::settle(object, schema);
-        let mut checked = object.clone();
-        checked.as_object_mut().unwrap().remove("metadata");
-        let faults = schema::faults(&self.kind.name, &checked, schema);
+        let faults = |object: &Value| {
+            let mut object = object.clone();
+            object.as_object_mut().unwrap().remove("metadata");
+            schema::faults(&self.kind.name, &object, schema)
+        };
+        let known = before.map(faults).unwrap_or_default();
+        let faults: Vec<String> = faults(object).into_iter().filter(|fault| !known.contains(fault)).collect();
         if faults.is_empty() { Ok(()) } else { Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, faults.join("; "))) }
     }
 }
