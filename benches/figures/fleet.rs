@@ -126,7 +126,7 @@ async fn create_policy(control_plane: &ControlPlane) -> anyhow::Result<()> {
         "spec": {
             "image": {"pattern": "acme/app:*", "offer": "Tag"},
             "devices": {"selector": {"matchLabels": {FLEET_LABEL: NAMESPACE}}},
-            "strategy": {"type": "Staged", "batches": batches, "batchDelay": "0s"},
+            "strategy": {"type": "Staged", "batches": batches},
             "updateDeadline": "5m",
         },
     }))?;

@@ -69,7 +69,7 @@ impl World {
             "spec": {
                 "image": {"pattern": "acme/app:*", "offer": "Tag"},
                 "devices": {"selector": {"matchLabels": {FLEET_LABEL: FLEET}}},
-                "strategy": {"type": "Staged", "batches": [{"size": "10%"}, {"size": "50%"}, {"size": "100%"}], "batchDelay": "0s"},
+                "strategy": {"type": "Staged", "batches": [{"size": "10%"}, {"size": "50%"}, {"size": "100%"}]},
             },
         }))?;
         let rollout = serde_json::from_value(json!({
