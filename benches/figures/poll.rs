@@ -10,8 +10,9 @@ use kube::Api;
 use kube::api::PostParams;
 use tokio::process::Command;
 use tranche::api::device::ImageEntry;
+use tranche::api::time::whole_seconds;
 use tranche::api::{Device, ImageRef};
-use tranche::clock::{now, whole_seconds};
+use tranche::clock::now;
 use tranche::simulate::Identity;
 use tranche::simulate::provision::{ImageSource, device};
 

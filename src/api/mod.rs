@@ -15,6 +15,7 @@ pub mod policy;
 pub mod presence;
 pub mod rollout;
 pub mod schema;
+pub mod time;
 
 pub use condition::Condition;
 pub use device::Device;

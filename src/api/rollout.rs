@@ -340,7 +340,8 @@ pub struct BatchStatus {
     /// As the policy has it.
     pub size: String,
     /// Rank of its last device at the start, 16 hexadecimal digits.
-    #[schemars(length(max = 16), regex(pattern = "^[0-9a-f]{16}$"))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = schema::matches("^[0-9a-f]{16}$", "a rank is 16 hexadecimal digits in lower case"))]
     pub boundary: String,
     /// Only devices with these labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]

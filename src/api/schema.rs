@@ -8,7 +8,7 @@ const DURATION: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$";
 
 /// Go duration string, not negative, at most 32 characters: `30s`, `1h30m`.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
-    text(32, [matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m")])
+    text(32, &[matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m")])
 }
 
 /// A duration of at least a second.
@@ -16,7 +16,7 @@ pub fn duration_from_1s(_: &mut SchemaGenerator) -> Schema {
     let long = Rule::new(format!("!self.matches(r'{DURATION}') || duration(self) >= duration('1s')"));
     text(
         32,
-        [
+        &[
             matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m"),
             long.message("must be at least 1s"),
         ],
@@ -25,7 +25,7 @@ pub fn duration_from_1s(_: &mut SchemaGenerator) -> Schema {
 
 /// Whole per cent: `0%` to `100%`.
 pub fn percent(_: &mut SchemaGenerator) -> Schema {
-    text(4, [matches("^(100|[1-9]?[0-9])%$", "write a whole share from 0% to 100%, such as 20%")])
+    text(4, &[matches("^(100|[1-9]?[0-9])%$", "write a whole share from 0% to 100%, such as 20%")])
 }
 
 /// A rule that a text matches a regular expression, with words of ours. What the API server says of a schema's `pattern`
@@ -36,8 +36,8 @@ pub fn matches(pattern: &str, message: &str) -> Rule {
 }
 
 /// A text of at most `max_length` characters with rules.
-fn text<const N: usize>(max_length: u32, rules: [Rule; N]) -> Schema {
-    json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules.as_slice() })
+fn text(max_length: u32, rules: &[Rule]) -> Schema {
+    json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules })
 }
 
 /// A share of a cohort (`10%`) or a count of devices (`5`).
@@ -80,7 +80,7 @@ pub fn opaque_object(_: &mut SchemaGenerator) -> Schema {
 
 /// Time of day, `HH:MM`.
 pub fn time_of_day(_: &mut SchemaGenerator) -> Schema {
-    text(5, [matches("^([01][0-9]|2[0-3]):[0-5][0-9]$", "write a time of day as HH:MM, from 00:00 to 23:59")])
+    text(5, &[matches("^([01][0-9]|2[0-3]):[0-5][0-9]$", "write a time of day as HH:MM, from 00:00 to 23:59")])
 }
 
 /// `apps` of a device as people write it: the fields that Tranche reads are typed, everything else is passed through.

@@ -52,11 +52,12 @@ pub async fn apply(context: &Context, namespace: &str, actions: Vec<Action>) -> 
 }
 
 async fn one(api: &Api<Device>, action: &Action) -> Result<Device, kube::Error> {
-    let Action { device, resource_version, reason: _, change } = action;
+    let Action { device, uid, resource_version, reason: _, change } = action;
+    // The UID, since the revision alone is no precondition on an object that is gone: the apply would create it.
     let mut body = json!({
         "apiVersion": Device::api_version(&()),
         "kind": Device::kind(&()),
-        "metadata": { "name": device, "resourceVersion": resource_version },
+        "metadata": { "name": device, "uid": uid, "resourceVersion": resource_version },
     });
     match change {
         // Not forced: an entry that somebody else owns is a conflict for people to see, never overwritten.

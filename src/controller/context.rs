@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::metrics::ControllerMetrics;
 use crate::api::{ImageRollout, ImageUpdatePolicy};
+use crate::clock::Clock;
 
 use super::backoff::Backoff;
 use super::devices::{DeviceIndex, is_older};
@@ -48,6 +49,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counters.
     pub metrics: ControllerMetrics,
+    /// What the planner is told to be now.
+    pub clock: Clock,
     stores: OnceLock<Stores>,
     /// Rollouts as our own last write left them, until the watch has caught up.
     written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
@@ -59,6 +62,17 @@ impl Context {
     /// For one process.
     #[must_use]
     pub fn new(client: Client, namespace: Option<String>, metrics: ControllerMetrics) -> Arc<Self> {
+        Self::with_clock(client, namespace, metrics, Clock::default())
+    }
+
+    /// The same, going by that clock.
+    #[must_use]
+    pub fn with_clock(
+        client: Client,
+        namespace: Option<String>,
+        metrics: ControllerMetrics,
+        clock: Clock,
+    ) -> Arc<Self> {
         let (trigger, triggered) = mpsc::channel(TRIGGER_QUEUE);
         let reporter = Reporter { controller: "tranche-controller".into(), instance: std::env::var("HOSTNAME").ok() };
         Arc::new(Self {
@@ -69,6 +83,7 @@ impl Context {
             rollout_backoff: Backoff::default(),
             policy_backoff: Backoff::default(),
             metrics,
+            clock,
             stores: OnceLock::new(),
             written: Mutex::default(),
             trigger,

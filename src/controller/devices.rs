@@ -188,6 +188,12 @@ impl DeviceIndex {
         self.state.read().devices.get(namespace).map(|devices| devices.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many devices there are.
+    #[must_use]
+    pub fn count(&self) -> i64 {
+        self.state.read().devices.values().map(|devices| i64::try_from(devices.len()).unwrap_or(i64::MAX)).sum()
+    }
+
     /// The namespaces that have devices.
     #[must_use]
     pub fn namespaces(&self) -> Vec<String> {
@@ -235,6 +241,7 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         name,
         labels,
         resource_version: _,
+        uid,
         hold,
         deleting,
         services,
@@ -245,6 +252,7 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         connected: _,
     } = a;
     *name == b.name
+        && *uid == b.uid
         && *labels == b.labels
         && *hold == b.hold
         && *deleting == b.deleting

@@ -23,11 +23,11 @@ impl ControllerMetrics {
     /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         let Self { passes, failures, writes, events, devices } = self;
-        registry.register("tranche_reconciles", "Passes that went well, by kind", passes.clone());
-        registry.register("tranche_reconcile_failures", "Passes that failed, by error", failures.clone());
-        registry.register("tranche_writes", "Writes to the API server, by reason", writes.clone());
-        registry.register("tranche_events", "Kubernetes Events published", events.clone());
-        registry.register("tranche_devices", "Devices known to the controller", devices.clone());
+        registry.register("reconciles", "Passes that went well, by kind", passes.clone());
+        registry.register("reconcile_failures", "Passes that failed, by error", failures.clone());
+        registry.register("writes", "Writes to the API server, by reason", writes.clone());
+        registry.register("events", "Kubernetes Events published", events.clone());
+        registry.register("devices", "Devices known to the controller", devices.clone());
     }
 
     /// A pass went well.

@@ -11,7 +11,6 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
-use crate::clock;
 use crate::plan::policy::plan_policy;
 use crate::plan::validated::ValidatedPolicy;
 
@@ -52,7 +51,7 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
     let valid = ValidatedPolicy::new(policy);
-    let plan = plan_policy(policy, valid.as_ref(), &rollouts, clock::now());
+    let plan = plan_policy(policy, valid.as_ref(), &rollouts, context.clock.now());
     if plan.changed {
         let api: Api<ImageUpdatePolicy> = Api::namespaced(context.client.clone(), &namespace);
         let body = json!({

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::api::Device;
 use crate::api::condition::{CONNECTED, condition};
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::context::Context;
 

@@ -9,7 +9,6 @@ use kube::runtime::controller::{Action, Error as RuntimeError};
 use kube::runtime::watcher;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
-use crate::clock;
 use crate::plan::{FinalizerChange, Plan, StatusWrite};
 
 use super::backoff::jittered;
@@ -50,7 +49,7 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
     let siblings = context.rollouts(Some(&namespace));
     let policy = context.policy(&namespace, &rollout.spec.policy_ref.name);
     let owner = policy.as_ref().and_then(|policy| policy.as_ref().ok().cloned());
-    let now = clock::now();
+    let now = context.clock.now();
     let snapshot = Snapshot::new(
         rollout,
         policy,

@@ -9,7 +9,6 @@ use kube::{Api, ResourceExt as _};
 use tokio::time::MissedTickBehavior;
 
 use crate::api::{Device, DevicePresence};
-use crate::clock;
 use crate::shutdown::Shutdown;
 
 use super::context::Context;
@@ -137,7 +136,8 @@ async fn connected(context: Arc<Context>, shutdown: Shutdown) {
             _ = ticks.tick() => {}
         }
         if context.devices.is_complete() {
-            presence::round(&context, clock::now()).await;
+            context.metrics.devices.set(context.devices.count());
+            presence::round(&context, context.clock.now()).await;
         }
     }
 }

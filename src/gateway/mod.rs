@@ -40,6 +40,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use self::cache::Cache;
 use self::watch::Liveness;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 
@@ -64,13 +65,20 @@ pub struct GatewayConfig {
     pub stale_after: Duration,
     /// How often each presence object is written; by default a second for each object, from 5 s to 60 s.
     pub presence_interval: Option<Duration>,
+    /// What time it is.
+    pub clock: Clock,
 }
 
 impl GatewayConfig {
     /// The defaults, in that namespace.
     #[must_use]
     pub fn new(namespace: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), stale_after: Duration::from_secs(120), presence_interval: None }
+        Self {
+            namespace: namespace.into(),
+            stale_after: Duration::from_secs(120),
+            presence_interval: None,
+            clock: Clock::default(),
+        }
     }
 }
 

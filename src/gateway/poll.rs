@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::Gateway;
 use super::auth::{authenticate, refused};
 use super::etag;
-use crate::clock;
 
 /// Answers are for one device and must be asked for anew each time.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -39,7 +38,7 @@ fn answer(gateway: &Gateway, uuid: &str, headers: &HeaderMap) -> Response {
         metrics.polls_refused.inc();
         return refused();
     };
-    gateway.presence.see(&record, clock::now());
+    gateway.presence.see(&record, gateway.config.clock.now());
     let offers = record.offers(gateway.is_live());
     // Each tag the device names proves what it holds. Where none is the current one, its first counts.
     let mut choice = None;

@@ -25,7 +25,6 @@ use super::cache::{Cache, PARTS, name_hash};
 use super::record::Record;
 use crate::api::DevicePresence;
 use crate::api::presence::DevicePresenceSpec;
-use crate::clock;
 
 /// Devices to an object: it has about 60 KiB then, well below what etcd takes.
 const DEVICES_PER_SHARD: usize = 1000;
@@ -152,8 +151,8 @@ pub async fn publish(gateway: Arc<Gateway>) {
         let interval = schedule.interval;
         let mut writes = futures::stream::iter(schedule.take_due(now))
             .map(|shard| {
-                let (api, cache) = (&api, &gateway.cache);
-                async move { (shard, write(api, cache, count, shard as u64, interval).await) }
+                let (api, gateway) = (&api, &gateway);
+                async move { (shard, write(api, gateway, count, shard as u64, interval).await) }
             })
             .buffer_unordered(CONCURRENT);
         while let Some((shard, result)) = writes.next().await {
@@ -170,7 +169,9 @@ pub async fn publish(gateway: Arc<Gateway>) {
         drop(writes);
         if Instant::now() >= sweep_at {
             sweep_at = Instant::now() + 2 * interval;
-            if let Err(error) = timeout(WRITE_TIMEOUT, sweep(&api, count)).await.unwrap_or(Ok(())) {
+            if let Err(error) =
+                timeout(WRITE_TIMEOUT, sweep(&api, count, gateway.config.clock.now())).await.unwrap_or(Ok(()))
+            {
                 tracing::debug!(%error, "old presence objects could not be removed");
             }
         }
@@ -192,7 +193,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// Reads one object, merges, writes it under its resourceVersion.
 async fn write(
     api: &Api<DevicePresence>,
-    cache: &Cache,
+    gateway: &Gateway,
     count: u64,
     shard: u64,
     interval: Duration,
@@ -201,7 +202,8 @@ async fn write(
     for _ in 0..ATTEMPTS {
         let attempt = async {
             let there = api.get_opt(&name).await?;
-            let object = merged(cache, count, shard, interval, there, clock::now());
+            let now = gateway.config.clock.now();
+            let object = merged(&gateway.cache, count, shard, interval, there, now);
             if object.metadata.resource_version.is_some() {
                 api.replace(&name, &PostParams::default(), &object).await
             } else {
@@ -247,7 +249,7 @@ fn merged(
             }
         });
     }
-    let spec = DevicePresenceSpec { as_of: clock::whole_seconds(now), interval: interval.into(), seen };
+    let spec = DevicePresenceSpec { as_of: crate::api::time::whole_seconds(now), interval: interval.into(), seen };
     DevicePresence { metadata: ObjectMeta { managed_fields: None, ..metadata }, spec }
 }
 
@@ -260,14 +262,14 @@ fn parts(count: u64, shard: u64) -> impl Iterator<Item = usize> {
 }
 
 /// Removes objects of another count that nobody has written for two of their intervals.
-async fn sweep(api: &Api<DevicePresence>, count: u64) -> kube::Result<()> {
+async fn sweep(api: &Api<DevicePresence>, count: u64, now: Timestamp) -> kube::Result<()> {
     for object in api.list_metadata(&ListParams::default()).await? {
         let name = object.name_any();
         let other = name.strip_prefix("presence-").and_then(|rest| rest.split_once('-'));
         let Some((other, _)) = other.filter(|(other, _)| other.parse() != Ok(count)) else { continue };
         tracing::debug!(name, other, "an object of another count");
         let Some(object) = api.get_opt(&name).await? else { continue };
-        let age = clock::now().as_second() - object.spec.as_of.0.as_second();
+        let age = now.as_second() - object.spec.as_of.0.as_second();
         let interval = Duration::from(object.spec.interval);
         if age.max(0).unsigned_abs() < (2 * interval).as_secs().max(1) {
             continue;

@@ -85,17 +85,17 @@ impl WebhookMetrics {
     /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
-            "tranche_webhook_deliveries",
+            "webhook_deliveries",
             "Deliveries of registries, by dialect and outcome",
             self.deliveries.clone(),
         );
         registry.register(
-            "tranche_webhook_ignored",
+            "webhook_ignored",
             "Authentic pushes that made no rollout, by reason; one for each policy that had a word",
             self.ignored.clone(),
         );
         registry.register(
-            "tranche_webhook_duration_seconds",
+            "webhook_duration_seconds",
             "Time from the head of a delivery to its answer",
             self.duration.clone(),
         );

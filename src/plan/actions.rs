@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::api::device::{ImageEntry, UpdateVerdict, Verdict};
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::observed::{DeviceView, EntryView};
 
@@ -15,7 +15,10 @@ use super::observed::{DeviceView, EntryView};
 pub struct Action {
     /// Name of the device.
     pub device: String,
-    /// The revision of the device that this was decided on; the write's precondition.
+    /// Its UID, the write's first precondition: an apply that names a revision but no UID would make a device anew that
+    /// was deleted meanwhile.
+    pub uid: String,
+    /// The revision of the device that this was decided on; the second precondition.
     pub resource_version: String,
     /// Why.
     pub reason: Reason,
@@ -91,6 +94,7 @@ pub fn set_entry(view: &DeviceView, manager: &str, entry: ImageEntry, reason: Re
     entries.sort_by(|a, b| a.repository.cmp(&b.repository));
     Action {
         device: view.name.clone(),
+        uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
         reason,
         change: Change::Images { manager: manager.to_owned(), entries },
@@ -126,6 +130,7 @@ pub fn store_failure(
     updates.sort_by(|a, b| a.repository.cmp(&b.repository));
     Action {
         device: view.name.clone(),
+        uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
         reason: Reason::Verdict,
         change: Change::Verdicts { updates },

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::api::policy::{FailureAction, StrategyType};
 use crate::api::rollout::{Halted, Phase};
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::progress::{Clock, Progress, Tally};
 use super::report::WaitingOn;

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use crate::api::condition::truncate;
 use crate::api::policy::OnNewImage;
 use crate::api::rollout::{DesiredState, Phase};
+use crate::api::time::whole_seconds;
 use crate::api::{ImageRef, ROLLOUT_FINALIZER};
-use crate::clock::whole_seconds;
 
 use super::observed::{Age, PolicyState, Sibling};
 use super::report::WaitingOn;
@@ -29,7 +29,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         return;
     }
     pass.status.observed_generation = rollout.metadata.generation;
-    if pass.old.observed_generation.is_none() {
+    if pass.observed.rollout.status.is_none() {
         status::created(pass);
     }
     match (rollout.spec.desired_state, pass.status.phase) {

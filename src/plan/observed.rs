@@ -25,6 +25,8 @@ pub struct DeviceView {
     pub labels: BTreeMap<String, String>,
     /// For preconditions.
     pub resource_version: String,
+    /// `metadata.uid`: tells it from one of the same name that was deleted.
+    pub uid: String,
     /// Nobody moves it.
     pub hold: bool,
     /// It is being deleted.
@@ -89,6 +91,7 @@ impl DeviceView {
             name: device.name_any(),
             labels: crate::api::policy::labels_of(&device.metadata),
             resource_version: device.resource_version().unwrap_or_default(),
+            uid: device.uid().unwrap_or_default(),
             hold: device.spec.hold,
             deleting: device.metadata.deletion_timestamp.is_some(),
             services,

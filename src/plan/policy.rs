@@ -6,8 +6,8 @@ use kube::ResourceExt as _;
 use crate::api::condition::{self, condition};
 use crate::api::policy::{ImageUpdatePolicyStatus, LatestImage, RejectedImage};
 use crate::api::rollout::{ImageRollout, Phase};
+use crate::api::time::whole_seconds;
 use crate::api::{ImageUpdatePolicy, ROLLOUT_FINALIZER};
-use crate::clock::whole_seconds;
 
 use super::observed::Age;
 use super::validated::{Invalid, ValidatedPolicy, rollout_image};

@@ -1,7 +1,7 @@
 //! Who is told the image in this pass, and whose time is up.
 
 use crate::api::device::ImageEntry;
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::actions::{Reason, set_entry, store_failure};
 use super::advance::{Judged, judge};

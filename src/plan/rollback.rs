@@ -7,7 +7,7 @@
 
 use crate::api::policy::FailureAction;
 use crate::api::rollout::Phase;
-use crate::clock::whole_seconds;
+use crate::api::time::whole_seconds;
 
 use super::actions::{Reason, sent_back, set_entry};
 use super::advance::Judged;

@@ -1,13 +1,13 @@
 //! Message, conditions and history; and whether any of it is worth a write.
 
 use crate::api::condition::{self, Condition, truncate};
-use crate::api::rollout::{BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase};
-use crate::clock::whole_seconds;
+use crate::api::rollout::{BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase, TriggerType};
+use crate::api::time::whole_seconds;
 
 use super::advance::Judged;
 use super::progress::Progress;
 use super::report::WaitingOn;
-use super::{Pass, StatusWrite, release};
+use super::{FinalizerChange, Pass, StatusWrite, release};
 
 /// Lines of history that are kept; the bound of the CRD.
 const MAX_HISTORY: usize = 100;
@@ -22,9 +22,10 @@ const MAX_LINE: usize = 512;
 pub(crate) fn created(pass: &mut Pass<'_>) {
     let spec = pass.spec();
     let trigger = match &spec.trigger {
-        Some(trigger) => match &trigger.receiver {
-            Some(receiver) => format!("{:?} ({receiver})", trigger.type_),
-            None => format!("{:?}", trigger.type_),
+        Some(trigger) => match (trigger.type_, &trigger.receiver) {
+            (TriggerType::Webhook, Some(receiver)) => format!("a push ({receiver})"),
+            (TriggerType::Webhook, None) => "a push".into(),
+            (TriggerType::Manual, _) => "a person".into(),
         },
         None => "a person".into(),
     };
@@ -92,7 +93,7 @@ pub(crate) fn failed_devices(pass: &mut Pass<'_>, judged: &Judged) {
 
 /// Message, progress, conditions, and the lines of history that follow from a change of phase.
 pub(crate) fn finish(pass: &mut Pass<'_>) {
-    if pass.observed.rollout.metadata.deletion_timestamp.is_some() || pass.status.observed_generation.is_none() {
+    if pass.observed.rollout.metadata.deletion_timestamp.is_some() || pass.finalizer != FinalizerChange::Keep {
         return;
     }
     let phase = pass.status.phase;

@@ -155,7 +155,7 @@ fn resolved_plan(
 ) -> ResolvedPlan {
     ResolvedPlan {
         policy_generation: generation,
-        start_time: crate::clock::whole_seconds(start),
+        start_time: crate::api::time::whole_seconds(start),
         devices_at_start: i32::try_from(devices).unwrap_or(i32::MAX),
         devices: spec.devices.clone(),
         offer: spec.image.offer,

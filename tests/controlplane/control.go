@@ -85,6 +85,15 @@ func (s *supervisor) command(words []string) error {
 	return fmt.Errorf("the control socket knows start, stop, kill and down, not %q", words[0])
 }
 
+// dialControl reaches the supervisor of the folder root, from inside of it as
+// in listenControl.
+func dialControl(root string) (net.Conn, error) {
+	if err := os.Chdir(root); err != nil {
+		return nil, err
+	}
+	return net.Dial("unix", controlSocket)
+}
+
 // runControl is the other end: `controlplane kill|stop|start|down`.
 func runControl(verb string, args []string) error {
 	flags := newFlags(verb)
@@ -100,10 +109,7 @@ func runControl(verb string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Chdir(root); err != nil {
-		return err
-	}
-	connection, err := net.Dial("unix", controlSocket)
+	connection, err := dialControl(root)
 	if err != nil {
 		return fmt.Errorf("no control plane runs in %s (%w); 'controlplane up --dir %s' starts one", root, err, root)
 	}

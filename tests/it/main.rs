@@ -1,7 +1,15 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
+mod chart;
+mod cli;
+mod crds;
 mod examples;
 mod fleet;
 mod gateway;
+mod layering;
+mod readme;
+mod reconcile;
+mod rollouts;
+mod support;
 mod webhook;

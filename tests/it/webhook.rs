@@ -160,7 +160,7 @@ async fn a_push_becomes_a_rollout() {
     assert_eq!(rollout["spec"]["trigger"]["actor"], "iotistic-ci");
     assert_eq!(rollout["metadata"]["ownerReferences"][0]["uid"], "u-1");
     assert_eq!(rollout["metadata"]["finalizers"], json!(["tranche.dev/rollout"]));
-    assert!(bench.counted().contains(r#"tranche_webhook_deliveries_total{dialect="dockerhub",outcome="created"} 1"#));
+    assert!(bench.counted().contains(r#"webhook_deliveries_total{dialect="dockerhub",outcome="created"} 1"#));
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn what_makes_nothing_says_why() {
         let answer = bench.deliver(&docker_hub(repository, tag)).await;
         answer.assert_ignored(reason);
         assert_eq!(answer.body["image"], repository);
-        assert!(bench.counted().contains(&format!(r#"tranche_webhook_ignored_total{{reason="{reason}"}} 1"#)));
+        assert!(bench.counted().contains(&format!(r#"webhook_ignored_total{{reason="{reason}"}} 1"#)));
     }
     assert_eq!(bench.deliver(&docker_hub("iotistic/other", "v1")).await.body["message"], "No matching policy");
     let ping = request(

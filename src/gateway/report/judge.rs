@@ -15,8 +15,8 @@ use super::super::shared::{Reported, services_text, sort_services};
 use super::parse::Report;
 use crate::api::condition::{self, condition};
 use crate::api::device::ReportedService;
+use crate::api::time::whole_seconds;
 use crate::api::{Condition, GROUP, ImageRef, VERSION};
-use crate::clock::whole_seconds;
 use crate::plan::services::{is_of, service_id, service_image, service_name};
 
 /// For so many seconds after a release, a device that still runs what it ran before is no news: it is on its way, and

@@ -25,7 +25,6 @@ use super::cache::name_hash;
 use super::record::Record;
 use super::shared::OwnWrite;
 use crate::api::{Device, GATEWAY_MANAGER};
-use crate::clock;
 use crate::problem::Problem;
 
 pub mod judge;
@@ -91,7 +90,7 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
         metrics.reports_refused.inc();
         return refused();
     };
-    gateway.presence.see(&record, clock::now());
+    gateway.presence.see(&record, gateway.config.clock.now());
     match take_in(&gateway, &record, request).await {
         Ok(report) => settle(&gateway, &record.name, report).await,
         Err(rejection) => {
@@ -169,7 +168,7 @@ async fn settle(gateway: &Gateway, device: &str, report: Report) -> Response {
         let Some(record) = gateway.cache.by_name(device) else { return refused() };
         let own = record.shared.own.lock().as_ref().map(|own| own.reported.clone());
         let baseline = own.as_ref().unwrap_or(&record.reported);
-        match judge(&record, baseline, report, gateway.is_live(), clock::now()) {
+        match judge(&record, baseline, report, gateway.is_live(), gateway.config.clock.now()) {
             Judgement::Liveness => {
                 metrics.reports_liveness.inc();
                 accepted()

@@ -1,0 +1,38 @@
+//! What breaks in the middle of it.
+
+use serde_json::json;
+use tranche::api::rollout::Phase;
+
+use super::stage::Stage;
+use crate::support::controlplane::{Component, ControlPlane};
+use crate::support::process::Tranche;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_a_batch() {
+    let mut stage = Stage::set("killed", 20, &json!({"strategy": {"maxConcurrent": 2}})).await;
+    let rollout = stage.push("v2.0.0").await;
+    stage.until(&rollout, "batch 2 under way", |status| status.current_batch == 2).await;
+    stage.tranche.take().expect("it runs").kill();
+    let before = stage.released(&rollout).await;
+    stage.tranche = Some(Tranche::start(&stage.settings).await);
+    let done = stage.until_phase(&rollout, Phase::Completed).await;
+    stage.until_running("v2.0.0", 20).await;
+    assert_eq!(done.totals.clone().unwrap().failed, 0, "{:?}", done.history);
+    let after = stage.released(&rollout).await;
+    assert!(before.iter().all(|name| after.contains(name)));
+    let started = done.history.iter().filter(|line| line.type_ == "BatchStarted").count();
+    assert_eq!(started, 2, "no batch opened twice: {:?}", done.history);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_dies_in_the_middle_of_a_batch() {
+    let plane = ControlPlane::start();
+    let stage = Stage::set_on(&plane, "api-server", 20, &json!({"strategy": {"maxConcurrent": 2}})).await;
+    let rollout = stage.push("v2.0.0").await;
+    stage.until(&rollout, "batch 2 under way", |status| status.current_batch == 2).await;
+    plane.kill(Component::ApiServer);
+    plane.restart(Component::ApiServer);
+    let done = stage.until_phase(&rollout, Phase::Completed).await;
+    stage.until_running("v2.0.0", 20).await;
+    assert_eq!(done.totals.clone().unwrap().failed, 0, "an outage of ours is nobody's failure: {:?}", done.history);
+}

@@ -1,0 +1,10 @@
+//! What several tests need: an API server (a real one, or one in the process), the real binary, and a way to wait.
+
+pub mod apiserver;
+pub mod audit;
+pub mod controlplane;
+pub mod devices;
+pub mod never;
+pub mod process;
+pub mod wait;
+pub mod world;
