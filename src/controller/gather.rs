@@ -1,16 +1,14 @@
 //! Gather and validate: from caches to what the planner looks at. No client.
 
-use std::sync::Arc;
-
 use kube::ResourceExt as _;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
 use crate::plan::classify::{Target, member};
-use crate::plan::observed::{DeviceView, Knowledge, Member, Observed, PolicyState, Sibling};
+use crate::plan::observed::{Knowledge, Member, Observed, PolicyState, Sibling};
 use crate::plan::validated::{Invalid, Subject, ValidatedPolicy};
 use crate::plan::{Plan, WaitingOn, plan};
 
-use super::devices::Presence;
+use super::devices::Known;
 
 /// A consistent copy of what one pass over one rollout needs.
 #[derive(Debug)]
@@ -22,9 +20,9 @@ pub struct Snapshot {
     /// The other rollouts of its policy and repository.
     pub siblings: Vec<Sibling>,
     /// Every device of the namespace.
-    pub devices: Vec<Arc<DeviceView>>,
-    /// Who was seen when.
-    pub presence: Arc<Presence>,
+    pub devices: Vec<Known>,
+    /// How much is known of which devices are there.
+    pub knowledge: Knowledge,
 }
 
 impl Snapshot {
@@ -34,8 +32,8 @@ impl Snapshot {
         rollout: ImageRollout,
         policy: Option<Result<ImageUpdatePolicy, String>>,
         rollouts: &[ImageRollout],
-        devices: Vec<Arc<DeviceView>>,
-        presence: Arc<Presence>,
+        devices: Vec<Known>,
+        knowledge: Knowledge,
     ) -> Self {
         let name = rollout.name_any();
         let siblings = rollouts
@@ -51,7 +49,7 @@ impl Snapshot {
         let policy = policy.map(|policy| {
             policy.and_then(|policy| ValidatedPolicy::new(&policy).map_err(|error: Invalid| error.to_string()))
         });
-        Self { rollout, policy, siblings, devices, presence }
+        Self { rollout, policy, siblings, devices, knowledge }
     }
 
     /// One pass of the planner over it; `look` sees what the planner saw.
@@ -70,10 +68,7 @@ impl Snapshot {
             siblings: &self.siblings,
             members: &members,
             // A gateway whose clock runs ahead must not make time go faster for devices.
-            knowledge: Knowledge {
-                as_of: self.presence.knowledge.as_of.map(|at| at.min(now)),
-                ..self.presence.knowledge
-            },
+            knowledge: Knowledge { as_of: self.knowledge.as_of.map(|at| at.min(now)), ..self.knowledge },
         };
         let plan = plan(&observed, now);
         let seen = look(&observed, &plan);
@@ -95,7 +90,8 @@ impl Snapshot {
             manager: &manager,
             rules: &subject.rules,
         };
-        self.devices.iter().filter_map(|view| member(view, self.presence.seen(&view.name), &target)).collect()
+        let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
+        self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()
     }
 }
 

@@ -11,8 +11,9 @@ use tranche::api::device::{DeviceSpec, ImageEntry};
 use tranche::api::presence::DevicePresenceSpec;
 use tranche::api::rollout::ImageRolloutSpec;
 use tranche::api::{Device, DevicePresence, ImageRollout, ImageUpdatePolicy};
-use tranche::controller::devices::{DeviceIndex, Presence};
+use tranche::controller::devices::{DeviceIndex, Known};
 use tranche::plan::observed::DeviceView;
+use tranche::plan::observed::Knowledge;
 
 use super::agent::{Agent, Key};
 use super::build::start;
@@ -107,8 +108,12 @@ impl World {
     }
 
     /// The devices as the controller's index has them.
-    pub fn views(&self) -> Vec<Arc<DeviceView>> {
-        self.views.values().cloned().collect()
+    pub fn views(&self) -> Vec<Known> {
+        let known = |view: &Arc<DeviceView>| Known {
+            view: Arc::clone(view),
+            seen: self.published(&view.name).unwrap_or(i64::MIN),
+        };
+        self.views.values().map(known).collect()
     }
 
     /// Presence becomes known.
@@ -127,8 +132,8 @@ impl World {
     }
 
     /// Presence as the controller's index has it.
-    pub fn presence(&self) -> std::sync::Arc<Presence> {
-        self.index.presence("default")
+    pub fn presence(&self) -> Knowledge {
+        self.index.knowledge("default")
     }
 
     /// The controller's process is another one, which has just read what is stored.
