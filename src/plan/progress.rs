@@ -200,7 +200,7 @@ impl Tally {
             Progress::Waiting => self.waiting += 1,
             Progress::Missing => self.missing += 1,
             Progress::Offline | Progress::Held { released: false } | Progress::Excluded | Progress::DeclaredAlready => {
-                self.deferred += 1
+                self.deferred += 1;
             }
             Progress::Held { released: true } => {
                 self.released += 1;

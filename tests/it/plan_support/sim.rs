@@ -393,6 +393,7 @@ impl Sim {
         wrote
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "what is stored is given away")]
     fn store_status(&mut self, mut rollout: ImageRollout, status: ImageRolloutStatus) {
         let name = rollout.metadata.name.clone().unwrap_or_default();
         let before = rollout.clone();
