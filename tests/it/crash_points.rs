@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use tranche::simulate::Personality::{self, Fails, Healthy};
 
 use super::support::apiserver::faults::{Fault, nth_write};
-use super::support::world::{World, policy, rollout};
+use super::support::live::{World, policy, rollout};
 
 /// Six devices, of which one can't pull what is new.
 const DEVICES: [Personality; 6] = [Healthy, Healthy, Fails, Healthy, Healthy, Healthy];
