@@ -28,6 +28,7 @@ struct ObjectRef {
     resource: String,
     #[serde(default)]
     name: String,
+    subresource: Option<String>,
 }
 
 /// Reads the audit log from where it last stopped.
@@ -36,7 +37,7 @@ pub struct Audit {
     read_to: u64,
 }
 
-/// Writes of one user, refused ones included: resource, object, how many.
+/// Writes of one user, refused ones included: resource (`imagerollouts/status`), object, how many.
 pub type Writes = BTreeMap<String, BTreeMap<String, usize>>;
 
 impl Audit {
@@ -66,7 +67,11 @@ impl Audit {
             let call: Call = serde_json::from_str(&line).context("a line of the audit log")?;
             let is_write = matches!(call.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
             if let Some(object) = call.object_ref.filter(|_| is_write && call.user.username == user) {
-                *writes.entry(object.resource).or_default().entry(object.name).or_default() += 1;
+                let resource = match object.subresource {
+                    Some(part) => format!("{}/{part}", object.resource),
+                    None => object.resource,
+                };
+                *writes.entry(resource).or_default().entry(object.name).or_default() += 1;
             }
             line.clear();
         }
@@ -74,7 +79,18 @@ impl Audit {
     }
 }
 
-/// How many of one resource.
-pub fn count(writes: &Writes, resource: &str) -> usize {
-    writes.get(resource).map(|objects| objects.values().sum()).unwrap_or_default()
+/// How many of each object of one kind, whichever part of it.
+pub fn per_object(writes: &Writes, kind: &str) -> BTreeMap<String, usize> {
+    let mut sums = BTreeMap::new();
+    for (resource, objects) in writes {
+        if resource.split('/').next() == Some(kind) {
+            objects.iter().for_each(|(name, count)| *sums.entry(name.clone()).or_default() += count);
+        }
+    }
+    sums
+}
+
+/// How many of one kind, whichever part.
+pub fn count(writes: &Writes, kind: &str) -> usize {
+    per_object(writes, kind).values().sum()
 }

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tranche::api::rollout::Phase;
 use tranche::api::{Device, FLEET_LABEL, ImageRef, ImageRollout, ImageUpdatePolicy};
 
-use crate::audit::{Audit, Writes, count};
+use crate::audit::{Audit, Writes, count, per_object};
 use crate::cluster::{ControlPlane, TRANCHE, binary};
 use crate::follow::Follower;
 use crate::row::Row;
@@ -25,6 +25,8 @@ const ROLLOUTS: usize = 3;
 const SETTLED: Duration = Duration::from_secs(60);
 /// Two rounds of presence: nothing that was on its way is still on its way after.
 const QUIET: Duration = Duration::from_secs(10);
+/// Figures may be written so long after the end.
+const TAIL: Duration = Duration::from_secs(2);
 const MAX_WRITES_PER_DEVICE: f64 = 2.0;
 const MAX_STATUS_PER_SECOND: f64 = 1.0;
 const MAX_GAP: f64 = 1.0;
@@ -63,51 +65,42 @@ pub async fn measure(control_plane: &ControlPlane) -> anyhow::Result<Vec<Row>> {
 }
 
 fn rows(stories: &[Story], idle: &Writes) -> Vec<Row> {
-    let per_device = |of: fn(&[f64]) -> f64| {
-        let counts = |story: &Story| -> Vec<f64> {
-            story.writes.get("devices").into_iter().flatten().map(|(_, count)| *count as f64).collect()
-        };
-        of(&stories.iter().flat_map(counts).collect::<Vec<_>>())
-    };
-    let updates = (stories.len() * DEVICES) as f64;
-    let sum = |resource: &str| stories.iter().map(|story| count(&story.writes, resource)).sum::<usize>() as f64;
-    let seconds: f64 = stories.iter().map(|story| story.seconds).sum();
-    let gaps: Vec<f64> = stories.iter().flat_map(|story| story.gaps.iter().copied()).collect();
-    let unwanted: Vec<String> = idle
+    let per_device: Vec<f64> = stories
         .iter()
-        .filter(|(resource, _)| !matches!(resource.as_str(), "leases" | "devicepresences"))
-        .map(|(resource, objects)| format!("{resource}: {}", objects.values().sum::<usize>()))
+        .flat_map(|story| per_object(&story.writes, "devices").into_values())
+        .map(|count| count as f64)
         .collect();
-    if !unwanted.is_empty() {
-        println!("a settled system wrote {}", unwanted.join(", "));
-    }
-    let others = sum("events") + sum("imageupdatepolicies");
-    let settled = idle.keys().filter(|r| !matches!(r.as_str(), "leases" | "devicepresences")).map(|r| count(idle, r));
+    let sum = |kind: &str| stories.iter().map(|story| count(&story.writes, kind)).sum::<usize>() as f64;
+    let status: usize =
+        stories.iter().flat_map(|story| story.writes.get("imagerollouts/status")).flat_map(|r| r.values()).sum();
+    let seconds: f64 = stories.iter().map(|story| story.seconds).sum();
+    let rollouts = stories.len() as f64;
+    let updates = stories.len() * DEVICES;
+    let besides = sum("imagerollouts") - status as f64 + sum("events") + sum("imageupdatepolicies");
+    let gaps: Vec<f64> = stories.iter().flat_map(|story| story.gaps.iter().copied()).collect();
+    let settled: usize = unexpected(idle).map(|(_, count)| count).sum();
+    unexpected(idle).for_each(|(resource, count)| println!("the settled system wrote {count} {resource}"));
     vec![
         Row::limited(
             format!("API writes for a device that updates and succeeds, mean of {updates}"),
-            sum("devices") / updates,
+            sum("devices") / updates as f64,
             "writes",
             MAX_WRITES_PER_DEVICE,
         ),
         Row::limited(
             "API writes for a device that updates and succeeds, the most of all",
-            per_device(|counts| percentile(counts, 1.0)),
+            percentile(&per_device, 1.0),
             "writes",
             MAX_WRITES_PER_DEVICE,
         ),
         Row::limited(
-            format!("API writes of a rollout to itself, over {seconds:.0} s and {} batches", stories.len() * BATCHES),
-            sum("imagerollouts") / seconds,
+            format!("status writes of a rollout, over {seconds:.0} s and {} batches", stories.len() * BATCHES),
+            status as f64 / seconds,
             "writes/s",
             MAX_STATUS_PER_SECOND,
         ),
-        Row::known(
-            "API writes of a rollout besides (events, status of its policy)",
-            others / stories.len() as f64,
-            "writes",
-        ),
-        Row::limited("API writes of a settled system in 60 s", settled.sum::<usize>() as f64, "writes", 0.0),
+        Row::known("other API writes of a rollout (events, finalizer, policy)", besides / rollouts, "writes"),
+        Row::limited("API writes of a settled system in 60 s", settled as f64, "writes", 0.0),
         Row::known("API writes of a settled system in 60 s: presence", count(idle, "devicepresences") as f64, "writes"),
         Row::limited(
             format!("last report of a batch to first release of the next, p99 of {}", gaps.len()),
@@ -119,6 +112,14 @@ fn rows(stories: &[Story], idle: &Writes) -> Vec<Row> {
     ]
 }
 
+/// What a settled system has no reason to write.
+fn unexpected(writes: &Writes) -> impl Iterator<Item = (&str, usize)> {
+    writes
+        .iter()
+        .filter(|(resource, _)| !matches!(resource.as_str(), "leases" | "devicepresences"))
+        .map(|(resource, objects)| (resource.as_str(), objects.values().sum()))
+}
+
 async fn create_policy(control_plane: &ControlPlane) -> anyhow::Result<()> {
     let batches: Vec<_> = (1..=BATCHES).map(|batch| json!({"size": format!("{}%", batch * 100 / BATCHES)})).collect();
     let policy: ImageUpdatePolicy = serde_json::from_value(json!({
@@ -126,7 +127,7 @@ async fn create_policy(control_plane: &ControlPlane) -> anyhow::Result<()> {
         "spec": {
             "image": {"pattern": "acme/app:*", "offer": "Tag"},
             "devices": {"selector": {"matchLabels": {FLEET_LABEL: NAMESPACE}}},
-            "strategy": {"type": "Staged", "batches": batches, "batchDelay": "0s"},
+            "strategy": {"type": "Staged", "batches": batches},
             "updateDeadline": "5m",
         },
     }))?;
@@ -154,7 +155,7 @@ async fn settle(audit: &mut Audit) -> anyhow::Result<()> {
     loop {
         tokio::time::sleep(QUIET).await;
         let writes = audit.writes(TRANCHE)?;
-        if writes.keys().all(|resource| matches!(resource.as_str(), "leases" | "devicepresences")) {
+        if unexpected(&writes).next().is_none() {
             return Ok(());
         }
     }
@@ -181,13 +182,13 @@ async fn roll_out(
         let status = api.get(&name).await?.status.unwrap_or_default();
         ensure!(!status.phase.is_terminal() || status.phase == Phase::Completed, "{name}: {}", status.message);
         if status.phase == Phase::Completed {
-            let seconds = started.elapsed().as_secs_f64();
             let healthy = status.totals.map(|totals| totals.healthy).unwrap_or_default();
             ensure!(usize::try_from(healthy) == Ok(DEVICES), "{name}: {}", status.message);
-            println!("{name} completed in {seconds:.1} s");
+            println!("{name} completed in {:.1} s", started.elapsed().as_secs_f64());
             // The last writes for this rollout belong to it.
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            return Ok(Story { seconds, writes: audit.writes(TRANCHE)?, gaps: follower.gaps() });
+            tokio::time::sleep(TAIL).await;
+            let writes = audit.writes(TRANCHE)?;
+            return Ok(Story { seconds: started.elapsed().as_secs_f64(), writes, gaps: follower.gaps() });
         }
     }
 }

@@ -6,22 +6,19 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::json;
 use tranche::api::device::{ImageEntry, ReportedService};
-use tranche::api::presence::DevicePresenceSpec;
 use tranche::api::time::whole_seconds;
-use tranche::api::{DevicePresence, FLEET_LABEL, ImageRef, ROLLOUT_FINALIZER};
-use tranche::controller::devices::DeviceIndex;
+use tranche::api::{FLEET_LABEL, ImageRef, ROLLOUT_FINALIZER};
+use tranche::controller::devices::Known;
 use tranche::controller::gather::Snapshot;
 use tranche::plan::Subject;
 use tranche::plan::cohort::batch_of;
-use tranche::plan::observed::{DeviceView, EntryView, Member, Observed, PolicyState, ServiceView};
+use tranche::plan::observed::{DeviceView, EntryView, Knowledge, Member, Observed, PolicyState, ServiceView};
 
 const FLEET: &str = "bench";
 const NAMESPACE: &str = "default";
 const REPOSITORY: &str = "docker.io/acme/app";
 const OLD: &str = "docker.io/acme/app:v1";
 const NEW: &str = "docker.io/acme/app:v2";
-/// As the gateways do it.
-const DEVICES_PER_SHARD: usize = 1000;
 
 /// Where a rollout stands.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +32,7 @@ pub enum Stage {
 }
 
 /// A rollout and its devices.
-pub struct World {
-    snapshot: Snapshot,
-    index: DeviceIndex,
-}
+pub struct World(Snapshot);
 
 /// A world, classified.
 pub struct Look<'a> {
@@ -56,20 +50,18 @@ impl World {
     /// At the start.
     pub fn new(devices: usize) -> anyhow::Result<Self> {
         let old: ImageRef = OLD.parse()?;
-        let mut views: Vec<Arc<DeviceView>> = (0..devices).map(|index| Arc::new(view(index, &old))).collect();
+        let seen = now().as_second() - 30;
+        let known = |index| Known { view: Arc::new(view(index, &old)), seen };
+        let mut devices: Vec<Known> = (0..devices).map(known).collect();
         // A pass goes through devices by name, and names are random: it jumps around in memory as it does in a
         // process that has run for a while.
-        views.sort_by(|a, b| a.name.cmp(&b.name));
-        let index = DeviceIndex::default();
-        for presence in presence(&views) {
-            index.apply_presence(&presence);
-        }
+        devices.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         let policy = serde_json::from_value(json!({
             "metadata": {"name": "app", "namespace": NAMESPACE, "generation": 1},
             "spec": {
                 "image": {"pattern": "acme/app:*", "offer": "Tag"},
                 "devices": {"selector": {"matchLabels": {FLEET_LABEL: FLEET}}},
-                "strategy": {"type": "Staged", "batches": [{"size": "10%"}, {"size": "50%"}, {"size": "100%"}], "batchDelay": "0s"},
+                "strategy": {"type": "Staged", "batches": [{"size": "10%"}, {"size": "50%"}, {"size": "100%"}]},
             },
         }))?;
         let rollout = serde_json::from_value(json!({
@@ -77,8 +69,8 @@ impl World {
                          "generation": 1, "finalizers": [ROLLOUT_FINALIZER]},
             "spec": {"policyRef": {"name": "app"}, "image": {"repository": REPOSITORY, "tag": "v2"}},
         }))?;
-        let seen = index.presence(NAMESPACE);
-        Ok(Self { snapshot: Snapshot::new(rollout, Some(Ok(policy)), &[], views, seen), index })
+        let knowledge = Knowledge { as_of: Some(now()), since: None, interval: 30 };
+        Ok(Self(Snapshot::new(rollout, Some(Ok(policy)), &[], devices, knowledge)))
     }
 
     /// On to a stage, which must not lie behind. Its status is the planner's own.
@@ -104,17 +96,12 @@ impl World {
 
     /// The devices as the planner sees them.
     pub fn look(&self) -> anyhow::Result<Look<'_>> {
-        let subject = Subject::new(&self.snapshot.rollout, self.policy()).map_err(|why| anyhow::anyhow!("{why}"))?;
-        Ok(Look { world: self, members: self.snapshot.members(&subject), subject })
-    }
-
-    /// The part of gathering that merges who was seen when.
-    pub fn merge_presence(&self) -> impl Sized + use<> {
-        self.index.presence(NAMESPACE)
+        let subject = Subject::new(&self.0.rollout, self.policy()).map_err(|why| anyhow::anyhow!("{why}"))?;
+        Ok(Look { world: self, members: self.0.members(&subject), subject })
     }
 
     fn policy(&self) -> PolicyState<'_> {
-        match &self.snapshot.policy {
+        match &self.0.policy {
             Some(Ok(policy)) => PolicyState::Valid(policy),
             Some(Err(why)) => PolicyState::Invalid(why),
             None => PolicyState::Missing,
@@ -123,20 +110,20 @@ impl World {
 
     /// The rollout's status becomes what the planner says.
     fn store(&mut self) {
-        let (plan, ()) = self.snapshot.plan(now(), |_, _| ());
-        self.snapshot.rollout.status = Some(plan.status);
+        let (plan, ()) = self.0.plan(now(), |_, _| ());
+        self.0.rollout.status = Some(plan.status);
     }
 
     /// Has devices released and reporting, by their batch and place in the list.
     fn update(&mut self, what: impl Fn(usize, usize) -> (bool, bool)) -> anyhow::Result<()> {
-        let batches = self.snapshot.rollout.status.iter().flat_map(|status| &status.batches);
+        let batches = self.0.rollout.status.iter().flat_map(|status| &status.batches);
         let boundaries =
             batches.map(|batch| u64::from_str_radix(&batch.boundary, 16)).collect::<Result<Vec<u64>, _>>()?;
         let batches: Vec<usize> = self.look()?.members.iter().map(|member| batch_of(member, &boundaries)).collect();
-        let rollout = self.snapshot.rollout.metadata.name.clone().unwrap_or_default();
-        for (nth, (view, batch)) in self.snapshot.devices.iter_mut().zip(batches).enumerate() {
+        let rollout = self.0.rollout.metadata.name.clone().unwrap_or_default();
+        for (nth, (known, batch)) in self.0.devices.iter_mut().zip(batches).enumerate() {
             let (released, reported) = what(batch, nth);
-            let view = Arc::make_mut(view);
+            let view = Arc::make_mut(&mut known.view);
             if released && view.images.is_empty() {
                 view.images.push(entry(batch, &rollout));
             }
@@ -153,18 +140,19 @@ impl Look<'_> {
     pub fn observed(&self) -> Observed<'_> {
         let Self { world, subject, members } = self;
         Observed {
-            rollout: &world.snapshot.rollout,
+            rollout: &world.0.rollout,
             policy: world.policy(),
             subject: Ok(subject),
-            siblings: &world.snapshot.siblings,
+            siblings: &world.0.siblings,
             members,
-            knowledge: world.snapshot.presence.knowledge,
+            knowledge: world.0.knowledge,
         }
     }
 
-    /// The part of gathering that classifies the devices.
-    pub fn classify(&self) -> Vec<Member<'_>> {
-        self.world.snapshot.members(&self.subject)
+    /// What a pass does before the planner: copies the list of devices, and looks at each.
+    pub fn gather(&self) -> impl Sized + '_ {
+        let Snapshot { devices, .. } = &self.world.0;
+        (devices.clone(), self.world.0.members(&self.subject))
     }
 }
 
@@ -204,19 +192,4 @@ fn entry(batch: usize, rollout: &str) -> EntryView {
         rolled_back: false,
     };
     EntryView { entry, managers: vec![tranche::api::policy_manager("app")] }
-}
-
-fn presence(views: &[Arc<DeviceView>]) -> Vec<DevicePresence> {
-    let count = views.len().div_ceil(DEVICES_PER_SHARD);
-    let at = now().as_second();
-    let shard = |shard: usize| {
-        let devices = views.iter().skip(shard).step_by(count);
-        let seen = devices.map(|view| (view.name.clone(), at - 30)).collect();
-        let interval = std::time::Duration::from_secs(30).into();
-        let spec = DevicePresenceSpec { as_of: whole_seconds(now()), since: None, interval, seen };
-        let mut presence = DevicePresence::new(&format!("presence-{count}-{shard}"), spec);
-        presence.metadata.namespace = Some(NAMESPACE.into());
-        presence
-    };
-    (0..count).map(shard).collect()
 }

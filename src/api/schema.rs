@@ -3,8 +3,9 @@
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// What every duration looks like.
-const DURATION: &str = r"^([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+$";
+/// What every duration looks like: as people write it, or as it comes back from whoever has parsed it (`0ns`, `1800000s`,
+/// `1.0005s`). A rollout keeps its policy's durations in its status, and those have been parsed.
+const DURATION: &str = r"^(0ns|[0-9]{1,10}(\.[0-9]{1,9})?[mµ]?s|([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+)$";
 
 /// Go duration string, not negative, at most 32 characters: `30s`, `1h30m`.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
@@ -33,6 +34,15 @@ pub fn percent(_: &mut SchemaGenerator) -> Schema {
 #[must_use]
 pub fn matches(pattern: &str, message: &str) -> Rule {
     Rule::new(format!("self.matches(r'{pattern}')")).message(message)
+}
+
+/// A time that is one. Of a `date-time` the API server checks the form if it is a text, and takes a list for it otherwise;
+/// a rule that looks at the value makes it look. And the end of the year 9999, which people write for "never", is past
+/// the last time that we can read.
+#[must_use]
+pub fn a_time() -> Rule {
+    Rule::new("self >= timestamp('1970-01-01T00:00:00Z') && self < timestamp('9999-01-01T00:00:00Z')")
+        .message("write a time from 1970 to 9998, such as 2026-12-01T22:00:00Z")
 }
 
 /// A text of at most `max_length` characters with rules.

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
@@ -20,7 +19,6 @@ use crate::api::{Device, DevicePresence, ImageRollout, ImageUpdatePolicy, ROLLOU
 use crate::controller::devices::DeviceIndex;
 use crate::controller::gather::Snapshot;
 use crate::plan::explain::{DeviceReport, devices};
-use crate::plan::observed::DeviceView;
 use crate::plan::{Change, Plan, StatusWrite};
 
 /// What the planner would do to these objects, and why.
@@ -143,9 +141,8 @@ pub fn render(mut objects: Objects, now: Timestamp, output: Output) -> anyhow::R
         }
     }
     let index = DeviceIndex::default();
+    objects.devices.iter().for_each(|device| index.apply(device));
     objects.presence.iter().for_each(|presence| index.apply_presence(presence));
-    let views: Vec<(Option<String>, Arc<DeviceView>)> =
-        objects.devices.iter().map(|device| (device.namespace(), Arc::new(DeviceView::new(device)))).collect();
     let plans: Vec<Value> = objects
         .rollouts
         .iter()
@@ -160,8 +157,8 @@ pub fn render(mut objects: Objects, now: Timestamp, output: Output) -> anyhow::R
                 .map(Ok);
             let siblings: Vec<ImageRollout> =
                 objects.rollouts.iter().filter(|other| same(&other.namespace())).cloned().collect();
-            let here = views.iter().filter(|(at, _)| same(at)).map(|(_, view)| Arc::clone(view)).collect();
-            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, index.presence(&namespace));
+            let (here, knowledge) = (index.devices(&namespace), index.knowledge(&namespace));
+            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, knowledge);
             let (plan, reports) = snapshot.plan(now, |observed, plan| devices(observed, plan, now));
             as_json(rollout, &plan, &reports)
         })

@@ -29,8 +29,11 @@ pub type PolicyRef = ObjectRef<DeserializeGuard<ImageUpdatePolicy>>;
 const TRIGGER_QUEUE: usize = 4096;
 /// Unreadable objects that are remembered. Beyond that all are told once more, which changes nothing on them.
 const TOLD: usize = 4096;
-/// At most one status write a second for a rollout whose figures move.
+/// One status write a second for a rollout whose figures move. Gates are written at once, and what they take is taken
+/// from the figures.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Figures are never held back for longer, however quickly gates move.
+pub const STATUS_DELAY: Duration = Duration::from_secs(5);
 
 /// The watch caches of rollouts and policies.
 type Stores = (Store<DeserializeGuard<ImageRollout>>, Store<DeserializeGuard<ImageUpdatePolicy>>);
@@ -54,7 +57,7 @@ pub struct Context {
     /// What the planner is told to be now.
     pub clock: Clock,
     stores: OnceLock<Stores>,
-    /// Rollouts as our own last write left them, until the watch has caught up.
+    /// Rollouts as our own last write left them, until the watch has caught up; and when figures may be written again.
     written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
     /// Generations of objects, by UID, that were told that they can't be read.
     told: Mutex<HashMap<String, Option<i64>>>,
@@ -178,15 +181,18 @@ impl Context {
 
     /// Remembers what a write of ours made of a rollout.
     pub fn wrote(&self, rollout: &ImageRollout) {
-        self.written.lock().insert(rollout_ref(rollout), (rollout.clone(), Instant::now()));
+        let (key, now) = (rollout_ref(rollout), Instant::now());
+        let mut written = self.written.lock();
+        let due = figures_due(written.get(&key).map(|(_, due)| *due), now);
+        written.insert(key, (rollout.clone(), due));
     }
 
     /// How long until the rollout's figures may be written again.
     #[must_use]
     pub fn until_next_status(&self, rollout: &RolloutRef) -> Option<Duration> {
         let written = self.written.lock();
-        let (_, at) = written.get(rollout)?;
-        STATUS_INTERVAL.checked_sub(at.elapsed()).filter(|left| !left.is_zero())
+        let (_, due) = written.get(rollout)?;
+        due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     pub(crate) fn is_told(&self, uid: &str, generation: Option<i64>) -> bool {
@@ -208,9 +214,32 @@ impl Context {
     }
 }
 
+/// When figures may be written again after a write at `now`, if they were due at `before`.
+fn figures_due(before: Option<Instant>, now: Instant) -> Instant {
+    (before.map_or(now, |before| before.max(now)) + STATUS_INTERVAL).min(now + STATUS_DELAY)
+}
+
 /// Reference to a rollout.
 #[must_use]
 pub fn rollout_ref(rollout: &ImageRollout) -> RolloutRef {
     let meta = rollout.meta();
     ObjectRef::new(meta.name.as_deref().unwrap_or_default()).within(meta.namespace.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_taken_from_the_figures() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let first = figures_due(None, start);
+        assert_eq!(first, after(1000));
+        let gate = figures_due(Some(first), after(300));
+        assert_eq!(gate, after(2000), "two writes, two seconds");
+        assert_eq!(figures_due(Some(gate), after(9000)), after(10_000), "what was not used is not saved up");
+        let many = (0..100).fold(first, |due, _| figures_due(Some(due), after(300)));
+        assert_eq!(many, after(300) + STATUS_DELAY);
+    }
 }

@@ -14,6 +14,10 @@ use tokio::sync::watch;
 use crate::api::{Device, DevicePresence};
 use crate::plan::observed::{DeviceView, Knowledge};
 
+/// How long a device that nobody knows is remembered for having been seen, seconds: its object is about to come, or
+/// gone for good.
+const STRANGE_FOR: i64 = 600;
+
 /// Namespace and repository whose rollouts should be looked at.
 pub type Mark = (String, String);
 
@@ -24,14 +28,23 @@ pub struct DeviceIndex {
     complete: watch::Sender<(bool, bool)>,
 }
 
+/// A device, and when it was last seen.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The device.
+    pub view: Arc<DeviceView>,
+    /// When any gateway last saw it, Unix seconds; `i64::MIN` if none ever said so.
+    pub seen: i64,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    devices: HashMap<String, BTreeMap<String, Arc<DeviceView>>>,
+    devices: HashMap<String, BTreeMap<String, Known>>,
+    /// When devices were seen that are not known, or not yet: presence may be listed before they are.
+    strangers: HashMap<String, HashMap<String, i64>>,
     /// While a list comes in: what it has brought so far.
     incoming: Option<HashSet<(String, String)>>,
     presence: HashMap<String, BTreeMap<String, Shard>>,
-    /// What [`DeviceIndex::presence`] made of it last, until a shard changes.
-    united: HashMap<String, Arc<Presence>>,
     incoming_presence: Option<HashSet<(String, String)>>,
     /// Rollouts to look at.
     marks: BTreeSet<Mark>,
@@ -44,23 +57,6 @@ struct Shard {
     as_of: Timestamp,
     since: Option<Timestamp>,
     interval: i64,
-    seen: BTreeMap<String, i64>,
-}
-
-/// What is known of the devices of one namespace: how far, and who was seen when.
-#[derive(Debug, Default)]
-pub struct Presence {
-    /// How far it reaches.
-    pub knowledge: Knowledge,
-    seen: HashMap<String, i64>,
-}
-
-impl Presence {
-    /// When a device was last seen.
-    #[must_use]
-    pub fn seen(&self, device: &str) -> Option<Timestamp> {
-        self.seen.get(device).and_then(|second| Timestamp::from_second(*second).ok())
-    }
 }
 
 impl Default for DeviceIndex {
@@ -91,8 +87,12 @@ impl DeviceIndex {
         if let Some(incoming) = &mut state.incoming {
             incoming.insert((namespace.clone(), view.name.clone()));
         }
-        let devices = state.devices.entry(namespace.clone()).or_default();
-        let before = devices.get(&view.name).cloned();
+        let State { devices, strangers, .. } = &mut *state;
+        let devices = devices.entry(namespace.clone()).or_default();
+        let (before, seen) = match devices.get(&view.name) {
+            Some(Known { view, seen }) => (Some(Arc::clone(view)), *seen),
+            None => (None, strangers.get_mut(&namespace).and_then(|seen| seen.remove(&view.name)).unwrap_or(i64::MIN)),
+        };
         if before.as_ref().is_some_and(|before| is_older(&view.resource_version, &before.resource_version)) {
             return;
         }
@@ -101,7 +101,7 @@ impl DeviceIndex {
         if let Some(before) = &before {
             repositories.extend(self::repositories(before));
         }
-        devices.insert(view.name.clone(), Arc::new(view));
+        devices.insert(view.name.clone(), Known { view: Arc::new(view), seen });
         if changed {
             state.marks.extend(repositories.into_iter().map(|repository| (namespace.clone(), repository)));
         }
@@ -119,7 +119,8 @@ impl DeviceIndex {
     /// A device is gone.
     pub fn remove(&self, namespace: &str, name: &str) {
         let mut state = self.state.write();
-        if let Some(view) = state.devices.get_mut(namespace).and_then(|devices| devices.remove(name)) {
+        if let Some(Known { view, seen: _ }) = state.devices.get_mut(namespace).and_then(|devices| devices.remove(name))
+        {
             state.marks.extend(repositories(&view).into_iter().map(|repository| (namespace.to_owned(), repository)));
         }
     }
@@ -146,30 +147,43 @@ impl DeviceIndex {
         self.complete.send_modify(|complete| complete.0 = true);
     }
 
-    /// A shard of presence.
+    /// A shard of presence. A device was seen when it was seen, so a later time is never forgotten for an earlier one,
+    /// nor when the shard that told it goes away.
     pub fn apply_presence(&self, presence: &DevicePresence) {
         let namespace = presence.namespace().unwrap_or_default();
+        let complete = self.is_complete();
         let shard = Shard {
             as_of: presence.spec.as_of.0,
             since: presence.spec.since.as_ref().map(|since| since.0),
             interval: i64::try_from(std::time::Duration::from(presence.spec.interval).as_secs()).unwrap_or(60).max(1),
-            seen: presence.spec.seen.clone(),
         };
         let mut state = self.state.write();
+        let State { devices, strangers, .. } = &mut *state;
+        let (devices, strangers) =
+            (devices.entry(namespace.clone()).or_default(), strangers.entry(namespace.clone()).or_default());
+        if complete {
+            // All others are known by now: whoever is still strange was deleted.
+            let oldest = shard.as_of.as_second() - STRANGE_FOR;
+            strangers.retain(|_, at| *at >= oldest);
+        }
+        for (device, at) in &presence.spec.seen {
+            let seen = match devices.get_mut(device) {
+                Some(known) => &mut known.seen,
+                None => strangers.entry(device.clone()).or_insert(*at),
+            };
+            *seen = (*seen).max(*at);
+        }
         let name = presence.name_any();
         if let Some(incoming) = &mut state.incoming_presence {
             incoming.insert((namespace.clone(), name.clone()));
         }
         state.presence.entry(namespace.clone()).or_default().insert(name, shard);
-        state.united.remove(&namespace);
         state.stirred.insert(namespace);
     }
 
     /// A shard of presence is gone.
     pub fn remove_presence(&self, namespace: &str, name: &str) {
-        let mut state = self.state.write();
-        state.united.remove(namespace);
-        if let Some(shards) = state.presence.get_mut(namespace) {
+        if let Some(shards) = self.state.write().presence.get_mut(namespace) {
             shards.remove(name);
         }
     }
@@ -183,7 +197,6 @@ impl DeviceIndex {
     pub fn presence_list_ends(&self) {
         let mut state = self.state.write();
         let incoming = state.incoming_presence.take().unwrap_or_default();
-        state.united.clear();
         for (namespace, shards) in &mut state.presence {
             shards.retain(|name, _| incoming.contains(&(namespace.clone(), name.clone())));
         }
@@ -201,7 +214,7 @@ impl DeviceIndex {
 
     /// Every device of a namespace, by name.
     #[must_use]
-    pub fn devices(&self, namespace: &str) -> Vec<Arc<DeviceView>> {
+    pub fn devices(&self, namespace: &str) -> Vec<Known> {
         self.state.read().devices.get(namespace).map(|devices| devices.values().cloned().collect()).unwrap_or_default()
     }
 
@@ -217,38 +230,21 @@ impl DeviceIndex {
         self.state.read().devices.keys().cloned().collect()
     }
 
-    /// Who of a namespace was seen when.
+    /// How much is known of who is there in a namespace.
     ///
     /// Knowledge reaches as far as the oldest shard of the newest sharding: a number of shards that is no longer in use
     /// lingers for a while and must not hold it back.
     #[must_use]
-    pub fn presence(&self, namespace: &str) -> Arc<Presence> {
-        if let Some(united) = self.state.read().united.get(namespace) {
-            return Arc::clone(united);
-        }
-        let mut state = self.state.write();
-        let united = Arc::new(state.presence.get(namespace).map(unite).unwrap_or_default());
-        state.united.insert(namespace.to_owned(), Arc::clone(&united));
-        united
-    }
-}
-
-/// One view of all shards of a namespace.
-fn unite(shards: &BTreeMap<String, Shard>) -> Presence {
-    let mut seen: HashMap<String, i64> = HashMap::new();
-    for (device, second) in shards.values().flat_map(|shard| &shard.seen) {
-        let latest = seen.entry(device.clone()).or_insert(*second);
-        *latest = (*latest).max(*second);
-    }
-    let newest = shards.iter().max_by_key(|(_, shard)| shard.as_of).map(|(name, _)| sharding(name).to_owned());
-    let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest.as_deref()).map(|(_, s)| s);
-    Presence {
-        knowledge: Knowledge {
+    pub fn knowledge(&self, namespace: &str) -> Knowledge {
+        let state = self.state.read();
+        let Some(shards) = state.presence.get(namespace) else { return Knowledge::default() };
+        let newest = shards.iter().max_by_key(|(_, shard)| shard.as_of).map(|(name, _)| sharding(name).to_owned());
+        let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest.as_deref()).map(|(_, s)| s);
+        Knowledge {
             as_of: current().map(|shard| shard.as_of).min(),
             since: current().filter_map(|shard| shard.since).max(),
             interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
-        },
-        seen,
+        }
     }
 }
 
@@ -294,4 +290,68 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
 #[must_use]
 pub fn is_older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u64>(), b.parse::<u64>()), (Ok(a), Ok(b)) if a < b)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn device(name: &str) -> Device {
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": {}})).unwrap()
+    }
+
+    fn shard(name: &str, as_of: i64, seen: &[(&str, i64)]) -> DevicePresence {
+        let seen: BTreeMap<&str, i64> = seen.iter().copied().collect();
+        let as_of = Timestamp::from_second(as_of).unwrap().to_string();
+        let spec = json!({"asOf": as_of, "interval": "5s", "seen": seen});
+        serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})).unwrap()
+    }
+
+    fn seen(index: &DeviceIndex) -> Vec<(String, i64)> {
+        index.devices("n").into_iter().map(|known| (known.view.name.clone(), known.seen)).collect()
+    }
+
+    #[test]
+    fn the_latest_sighting_counts_whatever_comes_first() {
+        let index = DeviceIndex::default();
+        index.apply_presence(&shard("presence-2-0", 1000, &[("a", 990), ("gone", 980)]));
+        index.apply(&device("a"));
+        index.apply(&device("b"));
+        assert_eq!(seen(&index), [("a".to_owned(), 990), ("b".to_owned(), i64::MIN)]);
+        index.apply_presence(&shard("presence-2-1", 1010, &[("a", 985), ("b", 1005)]));
+        index.apply(&device("b"));
+        index.remove_presence("n", "presence-2-0");
+        assert_eq!(seen(&index), [("a".to_owned(), 990), ("b".to_owned(), 1005)]);
+        index.remove("n", "a");
+        index.apply(&device("a"));
+        assert_eq!(seen(&index)[0].1, i64::MIN, "another device of that name");
+    }
+
+    #[test]
+    fn strangers_are_not_remembered_for_ever() {
+        let index = DeviceIndex::default();
+        index.apply_presence(&shard("presence-1-0", 1000, &[("gone", 1000)]));
+        index.list_ends();
+        index.presence_list_begins();
+        index.apply_presence(&shard("presence-1-0", 1000 + STRANGE_FOR, &[]));
+        index.presence_list_ends();
+        assert_eq!(index.state.read().strangers["n"].len(), 1);
+        index.apply_presence(&shard("presence-1-0", 1001 + STRANGE_FOR, &[]));
+        assert!(index.state.read().strangers["n"].is_empty());
+    }
+
+    #[test]
+    fn knowledge_reaches_as_far_as_the_oldest_shard_in_use() {
+        let index = DeviceIndex::default();
+        assert_eq!(index.knowledge("n"), Knowledge::default());
+        for (name, as_of) in [("presence-1-0", 900), ("presence-2-0", 1000), ("presence-2-1", 1010)] {
+            index.apply_presence(&shard(name, as_of, &[]));
+        }
+        assert_eq!(
+            index.knowledge("n"),
+            Knowledge { as_of: Timestamp::from_second(1000).ok(), since: None, interval: 5 }
+        );
+    }
 }

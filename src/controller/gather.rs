@@ -1,16 +1,14 @@
 //! Gather and validate: from caches to what the planner looks at. No client.
 
-use std::sync::Arc;
-
 use kube::ResourceExt as _;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
 use crate::plan::classify::{Target, member};
-use crate::plan::observed::{DeviceView, Member, Observed, PolicyState, Sibling};
+use crate::plan::observed::{Knowledge, Member, Observed, PolicyState, Sibling};
 use crate::plan::validated::{Invalid, Subject, ValidatedPolicy};
 use crate::plan::{Plan, WaitingOn, plan};
 
-use super::devices::Presence;
+use super::devices::Known;
 
 /// A consistent copy of what one pass over one rollout needs.
 #[derive(Debug)]
@@ -22,9 +20,9 @@ pub struct Snapshot {
     /// The other rollouts of its policy and repository.
     pub siblings: Vec<Sibling>,
     /// Every device of the namespace.
-    pub devices: Vec<Arc<DeviceView>>,
-    /// Who was seen when.
-    pub presence: Arc<Presence>,
+    pub devices: Vec<Known>,
+    /// How much is known of which devices are there.
+    pub knowledge: Knowledge,
 }
 
 impl Snapshot {
@@ -34,8 +32,8 @@ impl Snapshot {
         rollout: ImageRollout,
         policy: Option<Result<ImageUpdatePolicy, String>>,
         rollouts: &[ImageRollout],
-        devices: Vec<Arc<DeviceView>>,
-        presence: Arc<Presence>,
+        devices: Vec<Known>,
+        knowledge: Knowledge,
     ) -> Self {
         let name = rollout.name_any();
         let siblings = rollouts
@@ -51,7 +49,7 @@ impl Snapshot {
         let policy = policy.map(|policy| {
             policy.and_then(|policy| ValidatedPolicy::new(&policy).map_err(|error: Invalid| error.to_string()))
         });
-        Self { rollout, policy, siblings, devices, presence }
+        Self { rollout, policy, siblings, devices, knowledge }
     }
 
     /// One pass of the planner over it; `look` sees what the planner saw.
@@ -69,7 +67,8 @@ impl Snapshot {
             subject: subject.as_ref(),
             siblings: &self.siblings,
             members: &members,
-            knowledge: self.presence.knowledge,
+            // A gateway whose clock runs ahead must not make time go faster for devices.
+            knowledge: Knowledge { as_of: self.knowledge.as_of.map(|at| at.min(now)), ..self.knowledge },
         };
         let plan = plan(&observed, now);
         let seen = look(&observed, &plan);
@@ -82,9 +81,17 @@ impl Snapshot {
         let name = self.rollout.name_any();
         let uid = self.rollout.uid().unwrap_or_default();
         let manager = crate::api::policy_manager(&self.rollout.spec.policy_ref.name);
-        let target =
-            Target { rollout: &name, uid: &uid, image: &subject.image, manager: &manager, rules: &subject.rules };
-        self.devices.iter().filter_map(|view| member(view, self.presence.seen(&view.name), &target)).collect()
+        let created = self.rollout.creation_timestamp().map(|time| time.0);
+        let target = Target {
+            rollout: &name,
+            uid: &uid,
+            created,
+            image: &subject.image,
+            manager: &manager,
+            rules: &subject.rules,
+        };
+        let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
+        self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::api::condition::{CONNECTED, condition};
 use crate::api::time::whole_seconds;
 
 use super::context::Context;
+use super::devices::Known;
 
 /// Field manager of this condition alone: server-side apply drops what a manager no longer names, and verdicts are
 /// written under another name.
@@ -58,16 +59,17 @@ pub async fn round(context: &Arc<Context>, now: jiff::Timestamp) {
 }
 
 fn flips(context: &Context, namespace: &str) -> Vec<Flip> {
-    let presence = context.devices.presence(namespace);
-    let Some(as_of) = presence.knowledge.as_of else { return Vec::new() };
-    let limit = AT_LEAST.max(INTERVALS * presence.knowledge.interval);
+    let knowledge = context.devices.knowledge(namespace);
+    let Some(as_of) = knowledge.as_of else { return Vec::new() };
+    let limit = AT_LEAST.max(INTERVALS * knowledge.interval);
     context
         .devices
         .devices(namespace)
         .iter()
-        .filter(|view| !view.deleting)
-        .filter_map(|view| {
-            let seen = presence.seen(&view.name)?;
+        .filter(|known| !known.view.deleting)
+        .filter_map(|Known { view, seen }| {
+            // Never seen is not away: its gateway may not have spoken yet.
+            let seen = jiff::Timestamp::from_second(*seen).ok()?;
             let connected = as_of.as_second() - seen.as_second() <= limit;
             (view.connected != Some(connected)).then(|| Flip { device: view.name.clone(), connected, seen })
         })

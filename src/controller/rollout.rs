@@ -60,7 +60,7 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
         policy,
         &siblings,
         context.devices.devices(&namespace),
-        context.devices.presence(&namespace),
+        context.devices.knowledge(&namespace),
     );
     let (plan, ()) = snapshot.plan(now, |_, _| ());
     carry_out(context, &snapshot.rollout, owner.as_ref(), &namespace, &key, plan, now).await

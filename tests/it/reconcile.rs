@@ -255,7 +255,7 @@ async fn trouble_with_the_api_server_delays_and_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn two_controllers_do_not_harm() {
-    let mut world = World::healthy(10).await;
+    let world = World::healthy(10).await;
     world.api.create("imageupdatepolicies", &policy(&json!({}))).await.unwrap();
     let other = world.second_controller();
     world.api.create("imagerollouts", &rollout("v2", &json!({}))).await.unwrap();
