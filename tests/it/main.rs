@@ -3,6 +3,7 @@
 
 mod chart;
 mod cli;
+mod conformance;
 mod crash_points;
 mod crds;
 mod examples;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tranche::simulate::Personality;
 
 use super::support::apiserver::faults::Fault;
-use super::support::world::{World, policy, rollout};
+use super::support::live::{World, policy, rollout};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

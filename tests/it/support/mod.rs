@@ -4,8 +4,6 @@
 pub mod apiserver;
 pub mod audit;
 pub mod controlplane;
-pub mod devices;
-pub mod never;
+pub mod live;
 pub mod process;
 pub mod wait;
-pub mod world;

@@ -90,19 +90,27 @@ fn delete(store: &mut Store, key: &Key, options: &Value) -> Answer {
     Ok((StatusCode::OK, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
 }
 
-/// `uid` and `resourceVersion`, where they are given.
+/// `resourceVersion` and `uid`, where they are given.
 fn preconditions(name: &str, live: &Value, given: &Value) -> Result<(), Refusal> {
-    for field in ["uid", "resourceVersion"] {
-        let is = given[field].as_str().is_none_or(|value| value.is_empty() || live["metadata"][field] == value);
-        if !is {
-            let why = match field {
-                "uid" => "Precondition failed: UID in precondition differs".to_owned(),
-                _ => "the object has been modified; please apply your changes to the latest version".to_owned(),
-            };
-            return Err(Refusal::conflict(name, &why));
-        }
+    let differs =
+        |field: &str| given[field].as_str().is_some_and(|value| !value.is_empty() && live["metadata"][field] != value);
+    if differs("resourceVersion") {
+        return Err(Refusal::conflict(
+            name,
+            "the object has been modified; please apply your changes to the latest version",
+        ));
+    }
+    if differs("uid") {
+        return Err(Refusal::conflict(name, "Precondition failed: UID in precondition differs"));
     }
     Ok(())
+}
+
+/// The same for a patch. A patch that names another uid would change it, which is refused for its own reason.
+fn patch_preconditions(name: &str, live: &Value, given: &Value) -> Result<(), Refusal> {
+    preconditions(name, live, &json!({"resourceVersion": given["resourceVersion"]}))?;
+    preconditions(name, live, &json!({"uid": given["uid"]}))
+        .map_err(|_| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "metadata.uid: field is immutable"))
 }
 
 struct Write<'a> {
@@ -147,7 +155,7 @@ impl Write<'_> {
 
     fn merge(&self, store: &mut Store, patch: &Value) -> Answer {
         let live = store.get(&self.key).ok_or_else(|| Refusal::not_found(&self.key.2))?;
-        preconditions(&self.key.2, &live, &patch["metadata"])?;
+        patch_preconditions(&self.key.2, &live, &patch["metadata"])?;
         let mut object = Value::clone(&live);
         merge_patch(&mut object, patch);
         self.update(store, &live, object)
@@ -170,7 +178,7 @@ impl Write<'_> {
         assert!(self.request.query.contains_key("fieldManager"), "an apply must name its field manager");
         let live = store.get(&self.key);
         match &live {
-            Some(live) => preconditions(name, live, &config["metadata"])?,
+            Some(live) => patch_preconditions(name, live, &config["metadata"])?,
             None if self.request.is_status => return Err(Refusal::not_found(name)),
             // The real one looks at the uid alone here: an apply with a resourceVersion makes what was just deleted anew.
             None if config["metadata"]["uid"].is_string() => {

@@ -25,8 +25,11 @@ use tranche::simulate::{Identity, Pace, Personality, World as Images};
 
 use super::apiserver::faults::Seen;
 use super::apiserver::{ApiServer, NAMESPACE};
-use super::devices::{Door, Sighting, live};
-use super::never;
+
+mod devices;
+mod never;
+
+use devices::{Door, Sighting, live};
 
 /// What names, keys and chance of the devices are derived from.
 pub const SEED: u64 = 20_261_102;
