@@ -141,7 +141,6 @@ impl Invariants {
             }
             let rollout = world.rollouts.get(&new.rollout).unwrap_or_else(|| panic!("{who}: {} is gone", new.rollout));
             assert_eq!(manager, policy_manager(&rollout.spec.policy_ref.name));
-            assert_eq!(new.declared, declared_text(after, &new.repository), "7. {who}: people declared something else");
             let forward = new.image.as_deref() == Some(&*image_of(rollout));
             assert!(!(after.spec.hold && forward), "{who} is held and moves forward");
             match old.filter(|old| old.rollout == new.rollout) {
@@ -153,6 +152,8 @@ impl Invariants {
 
     /// 6. Only ever to its own previous image.
     fn went_back(&self, who: &str, old: &ImageEntry, new: &ImageEntry) {
+        // Where people's word applies, only a rollout that goes away may write, so that nothing it says comes back.
+        assert_eq!(old.declared, new.declared, "{who}: its entry forgets what it was for");
         assert_eq!(new.image, old.previous, "6. {who} is sent anywhere but to its own previous image");
         assert_eq!(
             (&new.previous, new.batch),
@@ -168,6 +169,7 @@ impl Invariants {
         let image = image_of(rollout);
         assert_eq!(new.image.as_deref(), Some(&*image), "{who} is released to something else");
         assert!(!new.rolled_back);
+        assert_eq!(new.declared, declared_text(device, &new.repository), "7. {who}: people declared something else");
         assert!(rollout.metadata.deletion_timestamp.is_none(), "{who} is released by a rollout that goes away");
         assert_eq!(gate::row(Some(rollout)), Row::Active, "4. {who} is released by a rollout that has stopped");
         assert!(

@@ -122,6 +122,7 @@ fn rollouts() -> Vec<Value> {
     let mut batch = figures.clone();
     let more = json!({
         "size": "10%", "boundary": "00ff00ff00ff00ff", "selector": selector(), "delay": "30m", "approval": true,
+        "acknowledged": 0,
         "startTime": TIME, "completionTime": TIME,
     });
     merge(&mut batch, &more);
@@ -186,7 +187,7 @@ fn devices() -> Vec<Value> {
 }
 
 fn presences() -> Vec<Value> {
-    let spec = json!({ "asOf": TIME, "interval": "5s", "seen": { "device-1": 1_793_000_000 } });
+    let spec = json!({ "asOf": TIME, "since": TIME, "interval": "5s", "seen": { "device-1": 1_793_000_000 } });
     vec![object("DevicePresence", "full", &spec, &Value::Null)]
 }
 

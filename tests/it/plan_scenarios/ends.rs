@@ -71,7 +71,8 @@ fn deleted_while_paused() {
 fn deleted_while_halted() {
     deleted("deleted_halted", |sim| {
         second_batch(sim);
-        let mut bad = sim.world.devices.values().filter_map(|d| d.spec.images.first().filter(|e| e.batch == 2).map(|_| d));
+        let mut bad =
+            sim.world.devices.values().filter_map(|d| d.spec.images.first().filter(|e| e.batch == 2).map(|_| d));
         let bad = crate::plan_support::gate::name(bad.next_back().unwrap());
         sim.world.agents.get_mut(&bad).unwrap().bad.insert(":v2".into());
         sim.until("halted, or the device had it already", |world| {

@@ -23,6 +23,9 @@ use crate::invariants::Invariants;
 /// How often gateways speak, seconds.
 pub const INTERVAL: u64 = 10;
 
+/// More than this between two words of them is a gap, seconds.
+const SILENCE: i64 = 60;
+
 /// Everything there is.
 pub struct World {
     pub now: Timestamp,
@@ -34,10 +37,8 @@ pub struct World {
     pub gateway: bool,
     /// What gateways saw; [`World::publish`] makes it known.
     pub seen: BTreeMap<String, i64>,
+    unbroken: Timestamp,
     published: Option<(Timestamp, BTreeMap<String, i64>)>,
-    /// Since when presence is unbroken, as gateways write it down.
-    since: Option<Timestamp>,
-    silent: bool,
     pub watch: Invariants,
     pub log: Vec<String>,
     /// Told, runs and fails of this step, for the log.
@@ -66,9 +67,8 @@ impl World {
             agents: BTreeMap::new(),
             gateway: true,
             seen: BTreeMap::new(),
+            unbroken: start(),
             published: None,
-            since: None,
-            silent: false,
             watch: Invariants::default(),
             log: Vec::new(),
             notes: BTreeMap::new(),
@@ -118,38 +118,28 @@ impl World {
 
     /// Presence becomes known.
     pub fn publish(&mut self) {
-        if self.gateway {
-            // Time passes in leaps here, so that a gap between two words says nothing: a gateway begins anew when it
-            // had been down.
-            if std::mem::take(&mut self.silent) || self.since.is_none() {
-                self.since = Some(self.now);
-            }
-            self.published = Some((self.now, self.seen.clone()));
-            self.tell_index();
-        } else {
-            self.silent = true;
+        if !self.gateway {
+            return;
         }
+        // As gateways do: after a silence, knowledge begins anew.
+        if self.published.as_ref().is_none_or(|(before, _)| self.now.duration_since(*before).as_secs() > SILENCE) {
+            self.unbroken = self.now;
+        }
+        self.published = Some((self.now, self.seen.clone()));
+        let spec = DevicePresenceSpec {
+            as_of: Time(self.now),
+            since: Some(Time(self.unbroken)),
+            interval: std::time::Duration::from_secs(INTERVAL).into(),
+            seen: self.seen.clone(),
+        };
+        let mut shard = DevicePresence::new("presence-1-0", spec);
+        shard.metadata.namespace = Some("default".into());
+        self.index.apply_presence(&shard);
     }
 
     /// Presence as the controller's index has it.
     pub fn presence(&self) -> Knowledge {
         self.index.knowledge("default")
-    }
-
-    /// The controller's process is another one, which has just read what is stored.
-    pub fn restart_controller(&mut self) {
-        self.index = DeviceIndex::default();
-        self.tell_index();
-    }
-
-    fn tell_index(&self) {
-        let Some((as_of, seen)) = &self.published else { return };
-        let interval = std::time::Duration::from_secs(INTERVAL).into();
-        let spec =
-            DevicePresenceSpec { as_of: Time(*as_of), since: self.since.map(Time), interval, seen: seen.clone() };
-        let mut shard = DevicePresence::new("presence-1-0", spec);
-        shard.metadata.namespace = Some("default".into());
-        self.index.apply_presence(&shard);
     }
 
     /// Up to when presence is known, Unix seconds.
