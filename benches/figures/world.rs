@@ -69,7 +69,7 @@ impl World {
                          "generation": 1, "finalizers": [ROLLOUT_FINALIZER]},
             "spec": {"policyRef": {"name": "app"}, "image": {"repository": REPOSITORY, "tag": "v2"}},
         }))?;
-        let knowledge = Knowledge { as_of: Some(now()), interval: 30 };
+        let knowledge = Knowledge { as_of: Some(now()), since: None, interval: 30 };
         Ok(Self(Snapshot::new(rollout, Some(Ok(policy)), &[], devices, knowledge)))
     }
 

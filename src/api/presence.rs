@@ -29,6 +29,10 @@ use super::schema;
 pub struct DevicePresenceSpec {
     /// What is said here is complete up to this time.
     pub as_of: Time,
+    /// From when on it is: gateways have spoken since then without a longer silence. Nobody's time runs while they are
+    /// silent, so deadlines count from here at the earliest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
     /// How often it is written.
     #[schemars(schema_with = "schema::duration")]
     pub interval: Duration,

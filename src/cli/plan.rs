@@ -180,6 +180,7 @@ fn everybody_is_here(devices: &[Device], now: Timestamp) -> Vec<DevicePresence> 
         .map(|(namespace, seen)| {
             let spec = crate::api::presence::DevicePresenceSpec {
                 as_of: Time(now),
+                since: None,
                 interval: std::time::Duration::from_secs(5).into(),
                 seen,
             };

@@ -28,7 +28,7 @@ pub async fn apply(context: &Context, namespace: &str, actions: Vec<Action>) -> 
                 match one(&api, &action).await {
                     Ok(device) => {
                         context.metrics.wrote(action.reason.as_str());
-                        context.devices.apply(&device);
+                        context.devices.apply_own(&device);
                         None
                     }
                     Err(error) => Some((action.device, error)),

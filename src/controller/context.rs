@@ -103,6 +103,15 @@ impl Context {
         let _ = self.stores.set((rollouts, policies));
     }
 
+    /// Waits until rollouts and policies were listed completely once. Each controller's own list is not enough: a
+    /// rollout whose policy is merely not listed yet must not be taken for one without.
+    pub(crate) async fn stores_ready(&self) {
+        if let Some((rollouts, policies)) = self.stores.get() {
+            // An error means that a store's writer is gone, and with it the controller that would ask.
+            let _ = futures::future::join(rollouts.wait_until_ready(), policies.wait_until_ready()).await;
+        }
+    }
+
     pub(crate) fn take_trigger(&self) -> impl Stream<Item = RolloutRef> + Send + 'static {
         futures::stream::StreamExt::flatten(futures::stream::iter(self.triggered.lock().take()))
     }

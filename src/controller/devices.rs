@@ -55,6 +55,7 @@ struct State {
 #[derive(Debug)]
 struct Shard {
     as_of: Timestamp,
+    since: Option<Timestamp>,
     interval: i64,
 }
 
@@ -106,11 +107,20 @@ impl DeviceIndex {
         }
     }
 
-    /// A device is gone.
+    /// A device as one of our own writes left it. One that the watch has seen deleted meanwhile stays gone.
+    pub fn apply_own(&self, device: &Device) {
+        let namespace = device.namespace().unwrap_or_default();
+        let known = self.state.read().devices.get(&namespace).is_some_and(|d| d.contains_key(&device.name_any()));
+        if known {
+            self.apply(device);
+        }
+    }
+
+    /// A device is gone, or can't be read. It may come back soon, and has been seen whatever its object says.
     pub fn remove(&self, namespace: &str, name: &str) {
         let mut state = self.state.write();
-        if let Some(Known { view, seen: _ }) = state.devices.get_mut(namespace).and_then(|devices| devices.remove(name))
-        {
+        if let Some(Known { view, seen }) = state.devices.get_mut(namespace).and_then(|devices| devices.remove(name)) {
+            state.strangers.entry(namespace.to_owned()).or_default().insert(name.to_owned(), seen);
             state.marks.extend(repositories(&view).into_iter().map(|repository| (namespace.to_owned(), repository)));
         }
     }
@@ -144,6 +154,7 @@ impl DeviceIndex {
         let complete = self.is_complete();
         let shard = Shard {
             as_of: presence.spec.as_of.0,
+            since: presence.spec.since.as_ref().map(|since| since.0),
             interval: i64::try_from(std::time::Duration::from(presence.spec.interval).as_secs()).unwrap_or(60).max(1),
         };
         let mut state = self.state.write();
@@ -151,7 +162,7 @@ impl DeviceIndex {
         let (devices, strangers) =
             (devices.entry(namespace.clone()).or_default(), strangers.entry(namespace.clone()).or_default());
         if complete {
-            // All others are known by now: whoever is still strange was deleted.
+            // All others are known by now: whoever is still strange was deleted, or can't be read.
             let oldest = shard.as_of.as_second() - STRANGE_FOR;
             strangers.retain(|_, at| *at >= oldest);
         }
@@ -231,6 +242,7 @@ impl DeviceIndex {
         let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest.as_deref()).map(|(_, s)| s);
         Knowledge {
             as_of: current().map(|shard| shard.as_of).min(),
+            since: current().filter_map(|shard| shard.since).max(),
             interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
         }
     }
@@ -314,7 +326,7 @@ mod tests {
         assert_eq!(seen(&index), [("a".to_owned(), 990), ("b".to_owned(), 1005)]);
         index.remove("n", "a");
         index.apply(&device("a"));
-        assert_eq!(seen(&index)[0].1, i64::MIN, "another device of that name");
+        assert_eq!(seen(&index)[0].1, 990, "back again");
     }
 
     #[test]
@@ -337,6 +349,9 @@ mod tests {
         for (name, as_of) in [("presence-1-0", 900), ("presence-2-0", 1000), ("presence-2-1", 1010)] {
             index.apply_presence(&shard(name, as_of, &[]));
         }
-        assert_eq!(index.knowledge("n"), Knowledge { as_of: Timestamp::from_second(1000).ok(), interval: 5 });
+        assert_eq!(
+            index.knowledge("n"),
+            Knowledge { as_of: Timestamp::from_second(1000).ok(), since: None, interval: 5 }
+        );
     }
 }

@@ -27,6 +27,7 @@ pub async fn reconcile(
     guard: Arc<DeserializeGuard<ImageUpdatePolicy>>,
     context: Arc<Context>,
 ) -> Result<Action, Error> {
+    context.stores_ready().await;
     let name = guard.name_any();
     let policy = match &guard.0 {
         Ok(policy) => policy,

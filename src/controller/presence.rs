@@ -46,7 +46,7 @@ pub async fn round(context: &Arc<Context>, now: jiff::Timestamp) {
                     match write(&api, &flip, now).await {
                         Ok(device) => {
                             context.metrics.wrote("Connected");
-                            context.devices.apply(&device);
+                            context.devices.apply_own(&device);
                         }
                         Err(error) => {
                             tracing::debug!(device = flip.device, %error, "Connected not written; again later");

@@ -20,11 +20,15 @@ use super::{RECONCILE_TIMEOUT, RESYNC, apply, events, status};
 /// Pause after acting on a state that had already changed: long enough for the watch to bring the change.
 const STALE_PAUSE: Duration = Duration::from_millis(150);
 
+/// And at most so long, when it goes on.
+const MAX_STALE_PAUSE: Duration = Duration::from_secs(5);
+
 /// One pass, bounded in time.
 ///
 /// # Errors
 /// Whatever kept it from being finished. The next pass starts from what is then there.
 pub async fn reconcile(guard: Arc<DeserializeGuard<ImageRollout>>, context: Arc<Context>) -> Result<Action, Error> {
+    context.stores_ready().await;
     let rollout = match &guard.0 {
         Ok(rollout) => rollout.clone(),
         Err(invalid) => {
@@ -139,7 +143,10 @@ pub fn on_error(guard: Arc<DeserializeGuard<ImageRollout>>, error: &Error, conte
     let key = RolloutRef::new(&guard.name_any()).within(&guard.namespace().unwrap_or_default());
     context.metrics.failed(error.label());
     match error.class() {
-        Class::Stale => Action::requeue(jittered(STALE_PAUSE)),
+        // Soon, but a state that stays stale is not asked for at full speed for ever.
+        Class::Stale => {
+            Action::requeue(jittered(context.rollout_backoff.failed(key).clamp(STALE_PAUSE, MAX_STALE_PAUSE)))
+        }
         Class::Transient => Action::requeue(jittered(context.rollout_backoff.failed(key))),
         Class::Invalid => Action::await_change(),
     }

@@ -8,10 +8,12 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use tokio::time::MissedTickBehavior;
 
-use crate::api::{Device, DevicePresence};
+use crate::api::rollout::Phase;
+use crate::api::{Device, DevicePresence, ImageRollout};
+use crate::plan::observed::Age;
 use crate::shutdown::Shutdown;
 
-use super::context::Context;
+use super::context::{Context, rollout_ref};
 use super::error::Error;
 use super::{FLUSH, api, presence, watcher_config};
 
@@ -51,11 +53,16 @@ async fn devices(context: Arc<Context>, shutdown: Shutdown) {
     let index = &context.devices;
     let apply = |guard: DeserializeGuard<Device>| match guard.0 {
         Ok(device) => index.apply(&device),
-        Err(invalid) => tracing::warn!(
-            device = invalid.metadata.name.as_deref(),
-            error = invalid.error,
-            "this device can't be read and is left out until it can"
-        ),
+        Err(invalid) => {
+            let name = invalid.metadata.name.as_deref().unwrap_or_default();
+            tracing::warn!(
+                device = name,
+                error = invalid.error,
+                "this device can't be read and is left out until it can"
+            );
+            // What was known of it is no longer true, and acting on it would be refused for ever.
+            index.remove(invalid.metadata.namespace.as_deref().unwrap_or_default(), name);
+        }
     };
     stream::<Device>(api(&context.client, context.namespace.as_deref()))
         .take_until(shutdown.wait())
@@ -109,20 +116,44 @@ async fn flush(context: Arc<Context>, shutdown: Shutdown) {
         namespaces.sort();
         namespaces.dedup();
         for namespace in namespaces {
-            let wanted = context.rollouts_where(Some(namespace), |rollout| {
+            let all = context.rollouts(Some(namespace));
+            let wanted = all.iter().filter(|rollout| {
+                if !concerned(rollout, &all) {
+                    return false;
+                }
                 let repository = crate::api::image::canonical_repository(&rollout.spec.image.repository)
                     .unwrap_or_else(|_| rollout.spec.image.repository.clone());
-                let running = rollout.status.as_ref().is_none_or(|status| {
-                    !status.phase.is_terminal() || status.phase == crate::api::rollout::Phase::Completed
-                });
-                let deleting = rollout.metadata.deletion_timestamp.is_some();
-                marks.contains(&(namespace.clone(), repository))
-                    || ((running || deleting) && stirred.contains(namespace))
+                stirred.contains(namespace) || marks.contains(&(namespace.clone(), repository))
             });
             for rollout in wanted {
-                context.trigger(rollout);
+                context.trigger(rollout_ref(rollout));
             }
         }
+    }
+}
+
+/// Whether what devices do can matter to a rollout: it runs, it is going away, a person has named devices in it, or it
+/// is the newest that completed, which latecomers get.
+fn concerned(rollout: &ImageRollout, all: &[ImageRollout]) -> bool {
+    let phase = |rollout: &ImageRollout| rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    if rollout.metadata.deletion_timestamp.is_some() || !rollout.spec.roll_back_devices.is_empty() {
+        return true;
+    }
+    match phase(rollout) {
+        Phase::RolledBack | Phase::Cancelled | Phase::Superseded | Phase::Failed => false,
+        Phase::Completed => !all.iter().any(|other| {
+            phase(other) == Phase::Completed
+                && other.spec.policy_ref == rollout.spec.policy_ref
+                && other.spec.image.repository == rollout.spec.image.repository
+                && Age::of(other) > Age::of(rollout)
+        }),
+        Phase::Pending
+        | Phase::AwaitingApproval
+        | Phase::Progressing
+        | Phase::Soaking
+        | Phase::Paused
+        | Phase::Halted
+        | Phase::RollingBack => true,
     }
 }
 

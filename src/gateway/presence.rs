@@ -25,9 +25,17 @@ use super::cache::{Cache, PARTS, name_hash};
 use super::record::Record;
 use crate::api::DevicePresence;
 use crate::api::presence::DevicePresenceSpec;
+use crate::api::time::whole_seconds;
 
 /// Devices to an object: it has about 60 KiB then, well below what etcd takes.
 const DEVICES_PER_SHARD: usize = 1000;
+/// A device unseen for so many seconds has turned up again, and its object is written early. Three polls of an agent's
+/// default interval: a fleet that polls once a minute must not have every object written each second.
+const TURNED_UP: i64 = 180;
+/// Clocks of replicas may differ by so many seconds; what lies further ahead is not believed.
+const MAX_SKEW: i64 = 60;
+/// Gateways that said nothing for longer have been away: a restart takes less.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Bounds of the time between two writes of one object.
 const MIN_INTERVAL: Duration = Duration::from_secs(5);
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
@@ -68,7 +76,8 @@ impl Presence {
         let now = now.as_second();
         let before = record.shared.see(now);
         let count = self.count.load(Ordering::Relaxed);
-        let away = 2 * i64::try_from(self.interval(count).as_secs().max(1)).unwrap_or(i64::MAX / 2);
+        let interval = i64::try_from(self.interval(count).as_secs()).unwrap_or(i64::MAX / 2);
+        let away = TURNED_UP.max(2 * interval);
         if now.saturating_sub(before) > away {
             self.early.lock().insert(name_hash(&record.name) % count);
             self.wake.notify_one();
@@ -198,6 +207,10 @@ async fn write(
     shard: u64,
     interval: Duration,
 ) -> Result<(), BoxError> {
+    if !gateway.is_live() {
+        // It offers nothing new to anybody now, and must not say that devices had their chance.
+        return Err("the watches are stale".into());
+    }
     let name = shard_name(count, shard);
     for _ in 0..ATTEMPTS {
         let attempt = async {
@@ -230,9 +243,14 @@ fn merged(
     there: Option<DevicePresence>,
     now: Timestamp,
 ) -> DevicePresence {
-    let (metadata, before) = match there {
-        Some(DevicePresence { metadata, spec }) => (metadata, spec.seen),
-        None => (ObjectMeta { name: Some(shard_name(count, shard)), ..ObjectMeta::default() }, BTreeMap::new()),
+    let as_of = whole_seconds(now);
+    let (metadata, before, since) = match there {
+        Some(DevicePresence { metadata, spec }) => {
+            let silence = Duration::try_from(now.duration_since(spec.as_of.0)).unwrap_or_default();
+            let unbroken = silence <= SILENCE.max(3 * interval);
+            (metadata, spec.seen, spec.since.filter(|_| unbroken))
+        }
+        None => (ObjectMeta { name: Some(shard_name(count, shard)), ..ObjectMeta::default() }, BTreeMap::new(), None),
     };
     let mut seen = BTreeMap::new();
     for part in parts(count, shard) {
@@ -240,7 +258,8 @@ fn merged(
             if name_hash(&record.name) % count != shard {
                 return;
             }
-            if let Some(elsewhere) = before.get(&*record.name) {
+            // A replica whose clock runs ahead must not make devices look present until real time has caught up.
+            if let Some(elsewhere) = before.get(&*record.name).filter(|at| **at <= as_of.0.as_second() + MAX_SKEW) {
                 record.shared.see(*elsewhere);
             }
             let at = record.shared.seen();
@@ -249,7 +268,8 @@ fn merged(
             }
         });
     }
-    let spec = DevicePresenceSpec { as_of: crate::api::time::whole_seconds(now), interval: interval.into(), seen };
+    let since = Some(since.unwrap_or_else(|| as_of.clone()));
+    let spec = DevicePresenceSpec { as_of, since, interval: interval.into(), seen };
     DevicePresence { metadata: ObjectMeta { managed_fields: None, ..metadata }, spec }
 }
 

@@ -169,7 +169,7 @@ impl<'a> Pass<'a> {
 
     /// Since when gateways are silent, if they are.
     pub(crate) fn gateway_silence(&self) -> Option<WaitingOn> {
-        let Knowledge { as_of, interval } = self.observed.knowledge;
+        let Knowledge { as_of, since: _, interval } = self.observed.knowledge;
         match as_of {
             None => Some(WaitingOn::GatewaySilent { since: None }),
             Some(since) => {

@@ -163,6 +163,8 @@ fn entry_managers(device: &Device, repository: &str) -> Vec<String> {
 pub struct Knowledge {
     /// Presence is complete up to here. `None`: no gateway has ever said anything.
     pub as_of: Option<Timestamp>,
+    /// And without a gap from here on. Deadlines count from here at the earliest.
+    pub since: Option<Timestamp>,
     /// How often gateways speak, seconds.
     pub interval: i64,
 }
