@@ -61,6 +61,7 @@ pub struct ImageRolloutSpec {
     pub paused: bool,
     /// Nothing is released earlier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::a_time())]
     pub not_before: Option<Time>,
     /// How many batches may open. Absent: all, or none when the policy's strategy is Manual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +139,7 @@ pub struct Trigger {
     pub actor: Option<String>,
     /// When it came in. Tells which of two rollouts is newer when they were created within one second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::a_time())]
     pub time: Option<MicroTime>,
 }
 
@@ -374,6 +376,9 @@ pub struct BatchStatus {
     /// Of these, offline, held or in conflict: they block nothing.
     #[serde(default)]
     pub deferred: i32,
+    /// Failures that a person has acknowledged: this batch only stops the rollout for more than that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub acknowledged: i32,
     /// When it opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
@@ -439,4 +444,9 @@ pub struct HistoryEntry {
     /// What, in a sentence.
     #[schemars(length(max = 512))]
     pub message: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }

@@ -27,6 +27,8 @@ pub type PolicyRef = ObjectRef<DeserializeGuard<ImageUpdatePolicy>>;
 
 /// Rollouts that may wait to be triggered; more are dropped and found by the next flush. Far more than can be active.
 const TRIGGER_QUEUE: usize = 4096;
+/// Unreadable objects that are remembered. Beyond that all are told once more, which changes nothing on them.
+const TOLD: usize = 4096;
 /// One status write a second for a rollout whose figures move. Gates are written at once, and what they take is taken
 /// from the figures.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +59,8 @@ pub struct Context {
     stores: OnceLock<Stores>,
     /// Rollouts as our own last write left them, until the watch has caught up; and when figures may be written again.
     written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
+    /// Generations of objects, by UID, that were told that they can't be read.
+    told: Mutex<HashMap<String, Option<i64>>>,
     trigger: mpsc::Sender<RolloutRef>,
     triggered: Mutex<Option<mpsc::Receiver<RolloutRef>>>,
 }
@@ -89,6 +93,7 @@ impl Context {
             clock,
             stores: OnceLock::new(),
             written: Mutex::default(),
+            told: Mutex::default(),
             trigger,
             triggered: Mutex::new(Some(triggered)),
         })
@@ -188,6 +193,18 @@ impl Context {
         let written = self.written.lock();
         let (_, due) = written.get(rollout)?;
         due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    pub(crate) fn is_told(&self, uid: &str, generation: Option<i64>) -> bool {
+        self.told.lock().get(uid) == Some(&generation)
+    }
+
+    pub(crate) fn told(&self, uid: &str, generation: Option<i64>) {
+        let mut told = self.told.lock();
+        if told.len() >= TOLD {
+            told.clear();
+        }
+        told.insert(uid.to_owned(), generation);
     }
 
     /// Forgets a rollout that is gone.

@@ -67,7 +67,8 @@ impl Snapshot {
             subject: subject.as_ref(),
             siblings: &self.siblings,
             members: &members,
-            knowledge: self.knowledge,
+            // A gateway whose clock runs ahead must not make time go faster for devices.
+            knowledge: Knowledge { as_of: self.knowledge.as_of.map(|at| at.min(now)), ..self.knowledge },
         };
         let plan = plan(&observed, now);
         let seen = look(&observed, &plan);
@@ -80,8 +81,15 @@ impl Snapshot {
         let name = self.rollout.name_any();
         let uid = self.rollout.uid().unwrap_or_default();
         let manager = crate::api::policy_manager(&self.rollout.spec.policy_ref.name);
-        let target =
-            Target { rollout: &name, uid: &uid, image: &subject.image, manager: &manager, rules: &subject.rules };
+        let created = self.rollout.creation_timestamp().map(|time| time.0);
+        let target = Target {
+            rollout: &name,
+            uid: &uid,
+            created,
+            image: &subject.image,
+            manager: &manager,
+            rules: &subject.rules,
+        };
         let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
         self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()
     }

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod presence;
 pub mod rollout;
 pub mod status;
+pub mod unreadable;
 pub mod watch;
 
 use std::sync::Arc;

@@ -1,7 +1,6 @@
 //! One pass over one policy: its status, and finished rollouts that are too many.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
@@ -17,7 +16,7 @@ use crate::plan::validated::ValidatedPolicy;
 use super::backoff::jittered;
 use super::context::{Context, PolicyRef};
 use super::error::{Class, Error};
-use super::{RECONCILE_TIMEOUT, RESYNC};
+use super::{RECONCILE_TIMEOUT, RESYNC, unreadable};
 
 /// One pass, bounded in time.
 ///
@@ -32,6 +31,7 @@ pub async fn reconcile(
     let policy = match &guard.0 {
         Ok(policy) => policy,
         Err(invalid) => {
+            unreadable::tell::<ImageUpdatePolicy>(&context, &invalid.metadata, &invalid.error).await?;
             return Err(Error::Unreadable { kind: "ImageUpdatePolicy", name, why: invalid.error.clone() });
         }
     };
@@ -90,8 +90,7 @@ fn key(guard: &DeserializeGuard<ImageUpdatePolicy>) -> PolicyRef {
 pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed(error.label());
     match error.class() {
-        Class::Stale => Action::requeue(jittered(Duration::from_millis(150))),
-        Class::Transient => Action::requeue(jittered(context.policy_backoff.failed(key(&guard)))),
+        Class::Stale | Class::Transient => Action::requeue(jittered(context.policy_backoff.failed(key(&guard)))),
         Class::Invalid => Action::await_change(),
     }
 }

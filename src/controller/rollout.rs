@@ -15,7 +15,7 @@ use super::backoff::jittered;
 use super::context::{Context, RolloutRef, rollout_ref};
 use super::error::{Class, Error};
 use super::gather::Snapshot;
-use super::{RECONCILE_TIMEOUT, RESYNC, apply, events, status};
+use super::{RECONCILE_TIMEOUT, RESYNC, apply, events, status, unreadable};
 
 /// Pause after acting on a state that had already changed: long enough for the watch to bring the change.
 const STALE_PAUSE: Duration = Duration::from_millis(150);
@@ -32,6 +32,7 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<ImageRollout>>, context: Arc<
     let rollout = match &guard.0 {
         Ok(rollout) => rollout.clone(),
         Err(invalid) => {
+            unreadable::tell::<ImageRollout>(&context, &invalid.metadata, &invalid.error).await?;
             let name = invalid.metadata.name.clone().unwrap_or_default();
             return Err(Error::Unreadable { kind: "ImageRollout", name, why: invalid.error.clone() });
         }

@@ -43,6 +43,9 @@ pub enum Reason {
     RollBackRequested,
     /// The rollout goes away, and the device was not told its image.
     Rewrite,
+    /// It went away, or was held, before it could fetch the image: it is told its previous image until its turn
+    /// comes again, so that its time starts when it is back.
+    Withdraw,
     /// Its time is up.
     Verdict,
 }
@@ -59,6 +62,7 @@ impl Reason {
             Self::RollBackAll => "RollBackAll",
             Self::RollBackRequested => "RollBackRequested",
             Self::Rewrite => "Rewrite",
+            Self::Withdraw => "Withdraw",
             Self::Verdict => "Verdict",
         }
     }
@@ -105,6 +109,12 @@ pub fn set_entry(view: &DeviceView, manager: &str, entry: ImageEntry, reason: Re
 #[must_use]
 pub fn sent_back(entry: &ImageEntry, now: Timestamp) -> ImageEntry {
     ImageEntry { image: entry.previous.clone(), rolled_back: true, release_time: whole_seconds(now), ..entry.clone() }
+}
+
+/// The entry of a device whose release is taken back: it keeps its batch and may be released again.
+#[must_use]
+pub fn withdrawn(entry: &ImageEntry, now: Timestamp) -> ImageEntry {
+    ImageEntry { image: entry.previous.clone(), release_time: whole_seconds(now), ..entry.clone() }
 }
 
 /// Stores the verdict Failed.

@@ -26,9 +26,10 @@ pub(crate) fn judge(pass: &Pass<'_>, clock: &Clock) -> Judged {
         pass.status.batches.iter().map(|batch| u64::from_str_radix(&batch.boundary, 16).unwrap_or(u64::MAX)).collect();
     let mut tallies = vec![Tally::default(); boundaries.len()];
     let mut progress = Vec::with_capacity(pass.observed.members.len());
+    let excluded = pass.spec().roll_back_devices.iter().map(String::as_str).collect();
     for member in pass.observed.members {
         let batch = cohort::batch_of(member, &boundaries);
-        let at = Progress::of(member, clock);
+        let at = Progress::of(member, clock, &excluded);
         if let Some(tally) = tallies.get_mut(batch.wrapping_sub(1)) {
             tally.add(member, at, clock);
         }
@@ -54,10 +55,14 @@ pub(crate) fn run(pass: &mut Pass<'_>, subject: &Subject) {
     budget(pass, rules, &judged, still_halted);
     if pass.status.halted.is_some() && rules.action == FailureAction::RollBackAll {
         rollback::begin(pass, "the failure budget was exceeded");
+        release::verdicts(pass, subject, &judged);
         return rollback::everything(pass, subject);
     }
     release::verdicts(pass, subject, &judged);
     rollback::single_devices(pass, subject, &judged);
+    if !pass.spec().paused && pass.status.halted.is_none() {
+        release::withdraw(pass, subject, &judged, &clock);
+    }
 
     let gate = gates(pass, rules, &judged);
     match gate {
@@ -81,17 +86,22 @@ fn store(pass: &mut Pass<'_>, judged: &Judged) {
     status::failed_devices(pass, judged);
 }
 
-/// The error gate.
+/// The error gate. Failures that a person has acknowledged stay acknowledged in the batch where they happened: the
+/// budget of every other batch is its own.
 fn budget(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged, still_halted: bool) {
     let failures: i32 = judged.tallies.iter().map(|tally| tally.failed).sum();
+    if failures <= pass.spec().acknowledged_failures {
+        for (batch, tally) in pass.status.batches.iter_mut().zip(&judged.tallies) {
+            batch.acknowledged = batch.acknowledged.max(tally.failed);
+        }
+    }
     let tripped = judged
         .tallies
         .iter()
-        .enumerate()
+        .zip(&pass.status.batches)
         .take(usize::try_from(pass.status.current_batch).unwrap_or_default())
-        .find(|(_, tally)| tally.failed > rules.tolerated(tally.judged()))
-        .map(|(index, _)| i32::try_from(index + 1).unwrap_or(i32::MAX))
-        .filter(|_| failures > pass.spec().acknowledged_failures);
+        .position(|(tally, batch)| tally.failed > rules.tolerated(tally.judged()).max(batch.acknowledged))
+        .map(|index| i32::try_from(index + 1).unwrap_or(i32::MAX));
     pass.status.halted = match (&pass.old.halted, tripped) {
         // It stays halted until a person has seen what halted it, even if the failed devices go away.
         (Some(before), _) if still_halted => Some(Halted { failures: before.failures.max(failures), ..before.clone() }),
@@ -125,7 +135,7 @@ enum Gate {
 fn gates(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged) -> Gate {
     let count = pass.status.batches.len();
     loop {
-        let current = usize::try_from(pass.status.current_batch).unwrap_or_default();
+        let current = usize::try_from(pass.status.current_batch).unwrap_or_default().min(count);
         if current > 0
             && let Err(why) = passed(pass, rules, &judged.tallies[current - 1], current)
         {
@@ -139,7 +149,14 @@ fn gates(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged) -> Gate {
             return Gate::Shut;
         }
         if current == count {
-            return Gate::Done;
+            // Latecomers of earlier batches held up no batch after theirs; but they are waited for before the end,
+            // because devices are not judged any more after it.
+            let Some(late) = judged.tallies.iter().position(|tally| !tally.is_decided()) else { return Gate::Done };
+            pass.enter(Phase::Progressing);
+            for reason in undecided(pass, rules, &judged.tallies[late], late + 1, false) {
+                pass.wait(reason);
+            }
+            return Gate::Shut;
         }
         if let Err(why) = may_open(pass, rules, current + 1) {
             pass.wait(why);
@@ -183,11 +200,11 @@ fn stopped(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged) -> bool {
 /// Whether an open batch is decided and has soaked; keeps its completion time.
 fn passed(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize) -> Result<(), Vec<WaitingOn>> {
     let index = number - 1;
-    let nobody = tally.devices > 0 && tally.judged() == 0 && tally.excused == 0;
+    let nobody = tally.devices > 0 && tally.judged() == 0;
     let waved_through = pass.spec().approved_batches.is_some_and(|approved| approved > 0 && approved as usize > number);
     let is_halted = pass.status.halted.is_some();
     if !tally.is_decided() || is_halted || (nobody && !waved_through) {
-        // The soak is continuous: it starts again when a device loses its verdict.
+        // The soak is continuous: it starts again when a device loses its verdict or comes late to the batch.
         pass.status.batches[index].completion_time = None;
         pass.enter(Phase::Progressing);
         return Err(undecided(pass, rules, tally, number, nobody));
@@ -210,7 +227,7 @@ fn passed(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize) -> R
     };
     let is_last = number == pass.status.batches.len();
     let delay = rules.delays.get(index).copied().unwrap_or_default();
-    if is_last || tally.judged() == 0 || delay.is_zero() {
+    if is_last || tally.judged() == tally.excused || delay.is_zero() {
         return Ok(());
     }
     // Stored times are whole seconds, rounded down; a soak must never be shorter than promised.
@@ -237,9 +254,15 @@ fn undecided(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize, n
     {
         why.push(WaitingOn::Capacity { batch: number, limit, unreleased: tally.waiting });
     }
+    if !tally.is_decided()
+        && let Some(silent) = pass.gateway_silence()
+    {
+        why.insert(0, silent);
+    }
     if tally.waiting > 0 {
-        if let Some(silent) = pass.gateway_silence() {
-            why.insert(0, silent);
+        if let Some(time) = lifecycle::not_before(pass) {
+            why.insert(0, WaitingOn::NotBefore { time });
+            pass.requeue(time);
         }
         if let Opening::Shut(opens) = opening(&rules.windows, pass.now) {
             why.insert(0, WaitingOn::Window { opens });
@@ -250,7 +273,7 @@ fn undecided(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize, n
         tally.first_due.inspect(|due| pass.requeue_second(*due));
         why.push(WaitingOn::Verdicts {
             batch: number,
-            pending: tally.waiting + tally.updating,
+            pending: tally.pending(),
             devices: tally.judged(),
             deadline: tally.first_due.and_then(|due| Timestamp::from_second(due).ok()),
         });

@@ -3,6 +3,8 @@
 //! Unknown is not a verdict: what a report does not say is evidence of nothing. The agent's `version` is not looked
 //! at, because it only proves a poll.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::api::ImageRef;
 
 use super::cohort::rank;
@@ -16,6 +18,8 @@ pub struct Target<'a> {
     pub rollout: &'a str,
     /// Its UID, for ranks.
     pub uid: &'a str,
+    /// When it was created. What is older was another rollout's that had its name.
+    pub created: Option<jiff::Timestamp>,
     /// The image that devices are told.
     pub image: &'a ImageRef,
     /// Field manager of the policy's entries.
@@ -24,11 +28,19 @@ pub struct Target<'a> {
     pub rules: &'a Rules,
 }
 
+impl Target<'_> {
+    /// Whether this very rollout wrote something, and not one before it of the same name: names are made from policy
+    /// and image, so a rollout that is deleted and made again has the same.
+    fn wrote(&self, rollout: &str, at: &Time) -> bool {
+        rollout == self.rollout && self.created.is_none_or(|created| at.0 >= created)
+    }
+}
+
 /// The device as a member of the rollout, or `None` when the rollout is not for it.
 #[must_use]
 pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &Target<'_>) -> Option<Member<'a>> {
     let repository = target.image.repository.as_str();
-    let entry = view.entry(repository).filter(|entry| entry.entry.rollout == target.rollout);
+    let entry = view.entry(repository).filter(|entry| target.wrote(&entry.entry.rollout, &entry.entry.release_time));
     let in_cohort = !view.deleting
         && view.services_of(repository).next().is_some()
         && target.rules.claims(&view.name, &view.labels);
@@ -52,6 +64,7 @@ pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &
         batch: entry.map_or(0, |entry| u8::try_from(entry.entry.batch).unwrap_or(u8::MAX)),
         failed: view
             .verdict(repository, target.rollout)
+            .filter(|update| target.wrote(&update.rollout, &update.time))
             .is_some_and(|update| update.verdict == crate::api::device::Verdict::Failed),
         standing: standing(view, target),
     })
@@ -63,27 +76,45 @@ fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
     if owner.is_some_and(|owner| owner.managers.iter().any(|manager| manager != target.manager)) {
         return Standing::Claimed;
     }
-    match owner.map(|owner| &owner.entry).filter(|entry| entry.rollout == target.rollout) {
-        Some(entry) if entry.declared != view.declared(repository) => Standing::Overridden,
+    match owner.map(|owner| &owner.entry).filter(|entry| target.wrote(&entry.rollout, &entry.release_time)) {
+        Some(entry) if entry.declared != view.declared(repository) => {
+            // Whoever writes the rollout's own image into `apps` agrees with it.
+            if declares(view, target.image) { unaided(view, target) } else { Standing::Overridden }
+        }
         Some(entry) if entry.rolled_back => Standing::SentBack { arrived: runs_previous(view, repository, entry) },
-        Some(_) => Standing::Released(evidence(view, target)),
+        Some(entry) if entry.image.as_deref().is_some_and(|image| names(image, target.image)) => {
+            Standing::Released(evidence(view, target))
+        }
+        // Withdrawn: it keeps its batch, and is released again like one that never was.
+        Some(_) if view.hold => Standing::Held,
+        Some(_) => Standing::Unreleased,
         None => {
-            let declared_already = view.services_of(repository).all(|service| service.image.same_image(target.image));
             // An entry of an older rollout still overrides what `apps` declares.
             let overlaid = owner
                 .is_some_and(|owner| owner.entry.image.is_some() && owner.entry.declared == view.declared(repository));
-            if declared_already && !overlaid {
-                match evidence(view, target) {
-                    Evidence::Running => Standing::RunsAlready,
-                    Evidence::NoReport | Evidence::Missing | Evidence::OtherImage | Evidence::NotRunning => {
-                        Standing::DeclaredAlready
-                    }
-                }
+            if declares(view, target.image) && !overlaid {
+                unaided(view, target)
             } else if view.hold {
                 Standing::Held
             } else {
                 Standing::Unreleased
             }
+        }
+    }
+}
+
+/// Whether `apps` itself gives every service of the repository this image.
+fn declares(view: &DeviceView, image: &ImageRef) -> bool {
+    let mut services = view.services_of(&image.repository).peekable();
+    services.peek().is_some() && services.all(|service| service.image.same_image(image))
+}
+
+/// Of a device that gets the image from its `apps`.
+fn unaided(view: &DeviceView, target: &Target<'_>) -> Standing {
+    match evidence(view, target) {
+        Evidence::Running => Standing::RunsAlready,
+        Evidence::NoReport | Evidence::Missing | Evidence::OtherImage | Evidence::NotRunning => {
+            Standing::DeclaredAlready
         }
     }
 }

@@ -30,7 +30,11 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
     let status = &plan.status;
     let stopped = observed.rollout.spec.paused || status.halted.is_some();
     let resumed = status.resume_time.as_ref().map(|time| time.0);
-    let clock = Clock::new(&subject.rules, observed.knowledge, resumed, stopped);
+    let mut clock = Clock::new(&subject.rules, observed.knowledge, resumed, stopped);
+    if status.phase == Phase::Completed {
+        clock.judged_since = status.completion_time.as_ref().map_or(i64::MAX, |time| time.0.as_second());
+    }
+    let excluded = observed.rollout.spec.roll_back_devices.iter().map(String::as_str).collect();
     let boundaries: Vec<u64> =
         status.batches.iter().map(|batch| u64::from_str_radix(&batch.boundary, 16).unwrap_or(u64::MAX)).collect();
     let current = usize::try_from(status.current_batch).unwrap_or_default();
@@ -39,7 +43,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
         .iter()
         .map(|member| {
             let batch = if boundaries.is_empty() { 0 } else { cohort::batch_of(member, &boundaries) };
-            let wait = match Progress::of(member, &clock) {
+            let wait = match Progress::of(member, &clock, &excluded) {
                 Progress::Waiting if batch == 0 => DeviceWait::NotStarted,
                 Progress::Waiting if batch > current => DeviceWait::BatchNotOpen { batch },
                 Progress::Waiting if plan.actions.iter().any(|action| action.device == member.view.name) => {
@@ -55,10 +59,12 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                     Some(limit) => DeviceWait::Turn { limit },
                     None => DeviceWait::Stopped { phase: status.phase.as_str() },
                 },
+                Progress::Missing => DeviceWait::Missing,
                 Progress::Offline if member.seen == i64::MIN => DeviceWait::NeverSeen,
                 Progress::Offline => DeviceWait::Offline { since: second(member.seen) },
                 Progress::Unfetched => DeviceWait::Unfetched { since: second(member.since) },
-                Progress::Held => DeviceWait::Held,
+                Progress::Held { released: _ } => DeviceWait::Held,
+                Progress::Excluded => DeviceWait::Excluded,
                 Progress::DeclaredAlready => DeviceWait::DeclaredElsewhere,
                 Progress::Conflict => conflict(member, &subject.image.repository, observed),
                 Progress::Updating(evidence) => {

@@ -59,6 +59,9 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
 /// Spec or plan can't be understood: touch nothing, say why.
 fn unclear(pass: &mut Pass<'_>, why: WaitingOn) {
     if !pass.status.phase.is_terminal() {
+        if let Some(newer) = superseded_by(pass).filter(|_| pass.status.rollback_time.is_none()) {
+            return supersede(pass, &newer);
+        }
         if pass.spec().desired_state != DesiredState::Active && pass.status.plan.is_none() {
             // Nothing was ever released, so there is nothing to understand.
             return end_unstarted(pass);
@@ -75,8 +78,7 @@ fn alive(pass: &mut Pass<'_>, subject: &Subject) {
         return end(pass, Phase::Cancelled, "cancelled: devices that run the image keep it, nobody else gets it");
     }
     if let Some(newer) = superseded_by(pass) {
-        let text = format!("rollout {newer} took over: devices that run this image keep it, nobody else gets it");
-        return end(pass, Phase::Superseded, &text);
+        return supersede(pass, &newer);
     }
     if pass.status.plan.is_none() {
         match start(pass, subject) {
@@ -105,31 +107,44 @@ fn end_unstarted(pass: &mut Pass<'_>) {
     }
 }
 
+fn supersede(pass: &mut Pass<'_>, newer: &str) {
+    let text = format!("rollout {newer} took over: devices that run this image keep it, nobody else gets it");
+    end(pass, Phase::Superseded, &text);
+}
+
 /// A terminal phase, reached now.
 pub(crate) fn end(pass: &mut Pass<'_>, phase: Phase, message: &str) {
     pass.enter(phase);
-    pass.status.halted = None;
+    if matches!(phase, Phase::Completed | Phase::RolledBack) {
+        // Otherwise the image stays suspect, and the gate must go on treating it so.
+        pass.status.halted = None;
+    }
     pass.status.message = truncate(message.to_owned(), 1024);
     pass.status.completion_time = Some(whole_seconds(pass.now));
 }
 
-/// The newer rollout that takes over, under a policy that says so.
+/// The newer rollout that takes over, under a policy that says so. One that can't start takes nothing over, so its own
+/// first pass is waited for.
 fn superseded_by(pass: &Pass<'_>) -> Option<String> {
-    match on_new_image(pass) {
-        OnNewImage::Replace => {}
-        OnNewImage::Queue | OnNewImage::Ignore => return None,
+    // Ending is final, so only a policy that can be read may ask for it.
+    match pass.observed.policy {
+        PolicyState::Valid(policy) if policy.on_new_image() == OnNewImage::Replace => {}
+        PolicyState::Valid(_) | PolicyState::Missing | PolicyState::Invalid(_) => return None,
     }
     let mine = Age::of(pass.observed.rollout);
     pass.observed
         .siblings
         .iter()
-        .filter(|sibling| sibling.age > mine && counts(sibling))
+        .filter(|sibling| sibling.age > mine && sibling.is_known && counts(sibling))
         .max_by(|a, b| a.age.cmp(&b.age))
         .map(|sibling| sibling.name.clone())
 }
 
 /// Whether a rollout stands for the policy's latest image: neither stopped for good nor taken back.
 fn counts(sibling: &Sibling) -> bool {
+    if sibling.is_stuck {
+        return false;
+    }
     match sibling.phase {
         Phase::RolledBack | Phase::Cancelled | Phase::Superseded | Phase::Failed | Phase::RollingBack => false,
         Phase::Pending
@@ -149,13 +164,6 @@ pub(crate) fn is_latest(pass: &Pass<'_>) -> bool {
     !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && stands(sibling))
 }
 
-fn on_new_image(pass: &Pass<'_>) -> OnNewImage {
-    match pass.observed.policy {
-        PolicyState::Valid(policy) => policy.on_new_image(),
-        PolicyState::Missing | PolicyState::Invalid(_) => OnNewImage::default(),
-    }
-}
-
 /// Fixes the batches, or says what is missing.
 fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     let policy = policy(pass)?;
@@ -170,8 +178,12 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     if policy.spec.suspend {
         return Err(WaitingOn::PolicySuspended { policy: name() });
     }
+    if let Some(time) = not_before(pass) {
+        return Err(WaitingOn::NotBefore { time });
+    }
     let mine = Age::of(pass.observed.rollout);
-    let older = pass.observed.siblings.iter().filter(|sibling| sibling.age < mine && sibling.is_active());
+    let holds_up = |sibling: &&Sibling| sibling.age < mine && sibling.is_active() && !sibling.is_stuck;
+    let older = pass.observed.siblings.iter().filter(holds_up);
     if let Some(older) = older.max_by(|a, b| a.age.cmp(&b.age)).map(|sibling| sibling.name.clone()) {
         match policy.on_new_image() {
             OnNewImage::Replace => return Err(WaitingOn::OlderRollout { rollout: older }),
@@ -183,9 +195,6 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
                 return Ok(());
             }
         }
-    }
-    if let Some(time) = not_before(pass) {
-        return Err(WaitingOn::NotBefore { time });
     }
     if pass.observed.members.is_empty() {
         return Err(WaitingOn::NoDevices { policy: name(), repository: image.repository });

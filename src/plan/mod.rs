@@ -100,11 +100,6 @@ pub enum FinalizerChange {
 /// a stop that comes in meanwhile is seen soon.
 pub const MAX_ACTIONS: usize = 500;
 
-/// A gateway that has not spoken for so many intervals says nothing about who is there.
-const SILENT_INTERVALS: i64 = 6;
-/// And is not called silent before so many seconds.
-const SILENT_AFTER: i64 = 60;
-
 /// Decides what to do about one rollout.
 pub fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let mut pass = Pass::new(observed, now);
@@ -169,13 +164,12 @@ impl<'a> Pass<'a> {
 
     /// Since when gateways are silent, if they are.
     pub(crate) fn gateway_silence(&self) -> Option<WaitingOn> {
-        let Knowledge { as_of, since: _, interval } = self.observed.knowledge;
-        match as_of {
+        let knowledge = self.observed.knowledge;
+        match knowledge.as_of {
             None => Some(WaitingOn::GatewaySilent { since: None }),
             Some(since) => {
                 let silent = self.now.as_second().saturating_sub(since.as_second());
-                (silent > SILENT_AFTER.max(SILENT_INTERVALS * interval))
-                    .then_some(WaitingOn::GatewaySilent { since: Some(since) })
+                (silent > knowledge.silent_after()).then_some(WaitingOn::GatewaySilent { since: Some(since) })
             }
         }
     }

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 
 use crate::api::ImageRef;
 use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
-use crate::api::rollout::{DesiredState, ImageRollout, Phase};
+use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase};
 
 use super::report::WaitingOn;
 use super::services::{declared_services, declared_text, is_of};
@@ -169,6 +169,19 @@ pub struct Knowledge {
     pub interval: i64,
 }
 
+/// A gateway that has not spoken for so many intervals says nothing about who is there.
+const SILENT_INTERVALS: i64 = 6;
+/// And is not called silent before so many seconds.
+const SILENT_AFTER: i64 = 60;
+
+impl Knowledge {
+    /// For how long gateways may say nothing, seconds, before that is a gap.
+    #[must_use]
+    pub fn silent_after(&self) -> i64 {
+        SILENT_AFTER.max(SILENT_INTERVALS * self.interval)
+    }
+}
+
 /// Another rollout of the same policy and repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sibling {
@@ -180,17 +193,24 @@ pub struct Sibling {
     pub phase: Phase,
     /// What a person wants of it.
     pub desired: DesiredState,
+    /// Its first pass has been made, so that `is_stuck` says something.
+    pub is_known: bool,
+    /// It has not started and does not by itself: it holds nobody up and takes nobody's place.
+    pub is_stuck: bool,
 }
 
 impl Sibling {
     /// The rollout, as others see it.
     #[must_use]
     pub fn new(rollout: &ImageRollout) -> Self {
+        let status = rollout.status.as_ref();
         Self {
             name: rollout.name_any(),
             age: Age::of(rollout),
-            phase: rollout.status.as_ref().map(|status| status.phase).unwrap_or_default(),
+            phase: status.map(|status| status.phase).unwrap_or_default(),
             desired: rollout.spec.desired_state,
+            is_known: status.is_some_and(|status| status.observed_generation.is_some()),
+            is_stuck: status.is_some_and(is_stuck),
         }
     }
 
@@ -199,6 +219,19 @@ impl Sibling {
     pub fn is_active(&self) -> bool {
         !self.phase.is_terminal()
     }
+}
+
+/// Read from the conditions, which is where a rollout says what it waits for.
+fn is_stuck(status: &ImageRolloutStatus) -> bool {
+    let waits = |reason: &str| {
+        crate::api::condition::find(&status.conditions, crate::api::condition::READY)
+            .is_some_and(|condition| condition.reason == reason)
+    };
+    status.plan.is_none()
+        && !status.phase.is_terminal()
+        && (crate::api::condition::is_true(&status.conditions, crate::api::condition::STALLED)
+            || waits("PolicySuspended")
+            || waits("NotBefore"))
 }
 
 /// Order of rollouts in time: creation (whole seconds), then the moment that the push came in, then the name.

@@ -1,8 +1,10 @@
 //! Where each device stands at this moment, and the sums a batch is judged by.
 //!
 //! The only place where the clock meets a device. Two clocks matter: `now`, and how far knowledge of the devices
-//! reaches. A deadline or an absence only counts once gateways have spoken after it, so that a gateway that is down is
-//! never mistaken for devices that are.
+//! reaches. A deadline or an absence only counts where gateways spoke all the while, so that a gateway that is down is
+//! never mistaken for devices that are: whoever was cut off gets its full time again.
+
+use std::collections::HashSet;
 
 use jiff::Timestamp;
 
@@ -16,6 +18,8 @@ use super::validated::Rules;
 pub struct Clock {
     /// How far knowledge of the devices reaches, Unix seconds; `None` if no gateway ever spoke.
     pub known: Option<i64>,
+    /// Since when there is no gap in it.
+    pub unbroken: i64,
     /// Deadlines count from here at the earliest.
     pub resumed: i64,
     /// Release to verdict, seconds; `None` while nothing is offered, so that nobody's time runs out.
@@ -32,6 +36,7 @@ impl Clock {
     pub fn new(rules: &Rules, knowledge: Knowledge, resumed: Option<Timestamp>, stopped: bool) -> Self {
         Self {
             known: knowledge.as_of.map(Timestamp::as_second),
+            unbroken: knowledge.since.map_or(i64::MIN, Timestamp::as_second),
             resumed: resumed.map_or(i64::MIN, Timestamp::as_second),
             deadline: (!stopped).then_some(rules.deadline),
             // A gateway's word is up to an interval old, and two of them may speak in turn.
@@ -47,12 +52,29 @@ impl Clock {
     /// When the time of a released device is up, Unix seconds.
     #[must_use]
     pub fn due(&self, member: &Member<'_>) -> Option<i64> {
-        self.deadline.map(|deadline| self.start_of(member).saturating_add(deadline))
+        self.deadline.map(|deadline| self.start_of(member).max(self.unbroken).saturating_add(deadline))
     }
 
-    fn is_offline(&self, member: &Member<'_>) -> bool {
-        self.known
-            .is_some_and(|known| member.seen == i64::MIN || known.saturating_sub(member.seen) > self.offline_after)
+    /// Whether the time of a released device is up, as far as is known.
+    #[must_use]
+    pub fn is_overdue(&self, member: &Member<'_>) -> bool {
+        self.due(member).zip(self.known).is_some_and(|(due, known)| known >= due)
+    }
+
+    /// Whether a device was not seen for long enough to be called offline.
+    #[must_use]
+    pub fn is_offline(&self, member: &Member<'_>) -> bool {
+        self.unseen_since(member.seen.max(self.unbroken))
+    }
+
+    /// Whether a device was not seen for that long, but may have had nobody to be seen by.
+    #[must_use]
+    pub fn is_missing(&self, member: &Member<'_>) -> bool {
+        self.unseen_since(member.seen) && !self.is_offline(member)
+    }
+
+    fn unseen_since(&self, second: i64) -> bool {
+        self.known.is_some_and(|known| known.saturating_sub(second) > self.offline_after)
     }
 }
 
@@ -61,12 +83,19 @@ impl Clock {
 pub enum Progress {
     /// May be released as soon as the rollout's gates allow it.
     Waiting,
+    /// Not seen since gateways are back: waited for, until it turns up or counts as offline.
+    Missing,
     /// Offline before it was told anything.
     Offline,
     /// Released, but it went away before it could fetch that.
     Unfetched,
     /// Held by a person.
-    Held,
+    Held {
+        /// After it had been released, and before it ran the image.
+        released: bool,
+    },
+    /// A person named it to go back before it was released.
+    Excluded,
     /// Its `apps` declare the image by themselves.
     DeclaredAlready,
     /// Somebody else decides over its image.
@@ -92,36 +121,45 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// Of a device.
+    /// Of a device. `excluded`: devices that a person named to go back, whatever the rollout does.
     #[must_use]
-    pub fn of(member: &Member<'_>, clock: &Clock) -> Self {
+    pub fn of(member: &Member<'_>, clock: &Clock, excluded: &HashSet<&str>) -> Self {
         match member.standing {
             Standing::Claimed | Standing::Overridden => Self::Conflict,
             Standing::DeclaredAlready => Self::DeclaredAlready,
             Standing::RunsAlready => Self::RunsAlready,
             Standing::SentBack { arrived: _ } if member.failed => Self::Failed { new: false, sent_back: true },
             Standing::SentBack { arrived } => Self::SentBack { arrived },
-            Standing::Held => Self::Held,
+            Standing::Held => Self::Held { released: false },
             Standing::Unreleased if member.failed => Self::Failed { new: false, sent_back: false },
             Standing::Unreleased if clock.is_offline(member) => Self::Offline,
+            Standing::Unreleased if !excluded.is_empty() && excluded.contains(member.view.name.as_str()) => {
+                Self::Excluded
+            }
+            Standing::Unreleased if clock.is_missing(member) => Self::Missing,
             Standing::Unreleased => Self::Waiting,
             Standing::Released(_) if member.failed => Self::Failed { new: false, sent_back: false },
             Standing::Released(Evidence::Running) => Self::Healthy,
+            // The gate moves it neither way, so its silence on the image says nothing about the image.
+            Standing::Released(_) if member.view.hold => Self::Held { released: true },
             Standing::Released(evidence) => Self::updating(member, evidence, clock),
         }
     }
 
     fn updating(member: &Member<'_>, evidence: Evidence, clock: &Clock) -> Self {
-        if member.since <= clock.judged_since {
-            return Self::Healthy;
-        }
         // Seen after the release: it has been told, so silence from then on counts against the image.
         let fetched = member.seen > clock.start_of(member);
         if !fetched && clock.is_offline(member) {
             return Self::Unfetched;
         }
-        let overdue = clock.due(member).zip(clock.known).is_some_and(|(due, known)| known >= due);
-        if overdue && fetched { Self::Failed { new: true, sent_back: false } } else { Self::Updating(evidence) }
+        if member.since <= clock.judged_since {
+            return Self::Healthy;
+        }
+        if fetched && clock.is_overdue(member) {
+            Self::Failed { new: true, sent_back: false }
+        } else {
+            Self::Updating(evidence)
+        }
     }
 }
 
@@ -142,9 +180,15 @@ pub struct Tally {
     pub excused: i32,
     /// May be released.
     pub waiting: i32,
+    /// May be released once they turn up, and may yet turn out to be offline.
+    pub missing: i32,
+    /// Of the failed, those whose verdict is not stored yet.
+    pub unrecorded: i32,
     /// Released, no verdict.
     pub updating: i32,
-    /// When the first of them runs out of time, Unix seconds.
+    /// Released and away before they could fetch it.
+    pub unfetched: i32,
+    /// When the first of those that are updating runs out of time, Unix seconds.
     pub first_due: Option<i64>,
 }
 
@@ -154,7 +198,14 @@ impl Tally {
         self.devices += 1;
         match progress {
             Progress::Waiting => self.waiting += 1,
-            Progress::Offline | Progress::Held | Progress::DeclaredAlready => self.deferred += 1,
+            Progress::Missing => self.missing += 1,
+            Progress::Offline | Progress::Held { released: false } | Progress::Excluded | Progress::DeclaredAlready => {
+                self.deferred += 1;
+            }
+            Progress::Held { released: true } => {
+                self.released += 1;
+                self.deferred += 1;
+            }
             Progress::Conflict => {
                 self.deferred += 1;
                 self.conflict += 1;
@@ -162,6 +213,7 @@ impl Tally {
             Progress::Unfetched => {
                 self.released += 1;
                 self.deferred += 1;
+                self.unfetched += 1;
             }
             Progress::Updating(_) => {
                 self.released += 1;
@@ -181,9 +233,10 @@ impl Tally {
                 self.updated += 1;
                 self.healthy += 1;
             }
-            Progress::Failed { new: _, sent_back } => {
+            Progress::Failed { new, sent_back } => {
                 self.released += 1;
                 self.failed += 1;
+                self.unrecorded += i32::from(new);
                 self.rolled_back += i32::from(sent_back);
             }
             Progress::SentBack { arrived: _ } => {
@@ -194,16 +247,24 @@ impl Tally {
         }
     }
 
-    /// How many devices the batch is judged by.
+    /// How many devices the batch is judged by. Those that were sent back without having failed stay among them: else
+    /// sending a batch back would make its failures look like more.
     #[must_use]
     pub fn judged(&self) -> i32 {
-        self.devices - self.deferred - self.excused
+        self.devices - self.deferred
+    }
+
+    /// How many devices that are there have no verdict, or one that is not stored yet: what follows from a verdict must
+    /// not be on record before the verdict is, or a crash in between would lose it.
+    #[must_use]
+    pub fn pending(&self) -> i32 {
+        self.waiting + self.missing + self.updating + self.unrecorded
     }
 
     /// Whether every device that is there has its verdict.
     #[must_use]
     pub fn is_decided(&self) -> bool {
-        self.waiting == 0 && self.updating == 0
+        self.pending() == 0
     }
 
     /// Writes the sums into a batch's status.

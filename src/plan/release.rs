@@ -3,10 +3,10 @@
 use crate::api::device::ImageEntry;
 use crate::api::time::whole_seconds;
 
-use super::actions::{Reason, set_entry, store_failure};
+use super::actions::{Reason, set_entry, store_failure, withdrawn};
 use super::advance::{Judged, judge};
 use super::classify::previous_image;
-use super::observed::{Member, Standing};
+use super::observed::{Age, DeviceView, Evidence, Member, Standing};
 use super::progress::{Clock, Progress};
 use super::validated::Subject;
 use super::window::{Opening, opening};
@@ -19,7 +19,8 @@ pub(crate) fn open_batches(pass: &mut Pass<'_>, subject: &Subject, judged: &Judg
 }
 
 fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, reason: Reason) {
-    let updating: i32 = judged.tallies.iter().map(|tally| tally.updating).sum();
+    // Those that went away count until they are withdrawn: they may be back any moment.
+    let updating: i32 = judged.tallies.iter().map(|tally| tally.updating + tally.unfetched).sum();
     let capacity = subject
         .rules
         .max_concurrent
@@ -33,8 +34,7 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         .filter(|(member, (batch, progress))| {
             *progress == Progress::Waiting
                 && *batch <= open
-                && !moved_on(pass, member)
-                && !pass.spec().roll_back_devices.contains(&member.view.name)
+                && (reason == Reason::Release || !belongs_to_newer(pass, member.view, &subject.image.repository))
         })
         .map(|(member, (batch, _))| (*batch, member.rank, member))
         .collect();
@@ -66,15 +66,50 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
     }
 }
 
-/// Whether a device was told something else since this rollout completed. It is no latecomer then: where a newer
-/// rollout has sent it back to is where it belongs.
-fn moved_on(pass: &Pass<'_>, member: &Member<'_>) -> bool {
-    // First what is the same for all: while the rollout runs, a million devices need not be looked into for this.
-    let Some(completed) = pass.status.completion_time.as_ref().filter(|_| pass.status.phase.is_terminal()) else {
+/// Whether a rollout that came after this one told the device what to run. That one may be cancelled or rolled back by
+/// now, so that this one is the policy's latest again; but what it did with its devices stands.
+fn belongs_to_newer(pass: &Pass<'_>, view: &DeviceView, repository: &str) -> bool {
+    let Some(entry) = view.entry(repository).map(|view| &view.entry).filter(|entry| entry.rollout != pass.name())
+    else {
         return false;
     };
-    let Ok(subject) = pass.observed.subject else { return true };
-    member.view.entry(&subject.image.repository).is_some_and(|told| told.entry.release_time >= *completed)
+    match pass.observed.siblings.iter().find(|sibling| sibling.name == entry.rollout) {
+        Some(sibling) => sibling.age > Age::of(pass.observed.rollout),
+        // It is gone; whatever was written since this one ended was not written by one before it.
+        None => pass.status.completion_time.as_ref().is_some_and(|completed| completed.0 <= entry.release_time.0),
+    }
+}
+
+/// Takes back what was released to devices that went away before they could fetch it, or were held until their time
+/// was up and still run what they ran. Else the clock that runs since then would judge them the moment they are back.
+pub(crate) fn withdraw(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, clock: &Clock) {
+    let manager = manager(pass);
+    for (member, (_, progress)) in pass.observed.members.iter().zip(&judged.progress) {
+        let untouched = member.standing == Standing::Released(Evidence::OtherImage);
+        let due = match progress {
+            Progress::Unfetched => !member.view.hold,
+            Progress::Held { released: true } => untouched && clock.is_overdue(member),
+            Progress::Held { released: false }
+            | Progress::Excluded
+            | Progress::Waiting
+            | Progress::Missing
+            | Progress::Offline
+            | Progress::DeclaredAlready
+            | Progress::Conflict
+            | Progress::Updating(_)
+            | Progress::Healthy
+            | Progress::RunsAlready
+            | Progress::Failed { .. }
+            | Progress::SentBack { .. } => false,
+        };
+        if due
+            && pass.actions.len() < MAX_ACTIONS
+            && let Some(entry) = member.view.entry(&subject.image.repository)
+        {
+            let entry = withdrawn(&entry.entry, pass.now);
+            pass.actions.push(set_entry(member.view, &manager, entry, Reason::Withdraw));
+        }
+    }
 }
 
 /// Stores the verdict Failed for devices whose time is up.
@@ -131,8 +166,13 @@ pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
     status::failed_devices(pass, &judged);
     verdicts(pass, subject, &judged);
     rollback::single_devices(pass, subject, &judged);
+    withdraw(pass, subject, &judged, &clock);
     if let Some(due) = judged.tallies.iter().filter_map(|tally| tally.first_due).min() {
         pass.requeue_second(due);
+    }
+    // Nobody waits, nothing to look at again for.
+    if judged.tallies.iter().all(|tally| tally.waiting == 0) {
+        return;
     }
     let shut = match opening(&subject.rules.windows, pass.now) {
         Opening::Shut(opens) => {
@@ -141,9 +181,11 @@ pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
         }
         Opening::Always | Opening::Open(_) => false,
     };
+    let early = lifecycle::not_before(pass).inspect(|time| pass.requeue(*time)).is_some();
     let suspended = matches!(pass.observed.policy, super::PolicyState::Valid(policy) if policy.spec.suspend);
     let gone = matches!(pass.observed.policy, super::PolicyState::Missing);
     if !shut
+        && !early
         && !suspended
         && !gone
         && !pass.spec().paused

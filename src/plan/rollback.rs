@@ -5,6 +5,8 @@
 //! the rewriting only makes that last. Windows, approval, pause and hold don't hold it up: they stop
 //! devices from moving forward.
 
+use std::collections::HashSet;
+
 use crate::api::policy::FailureAction;
 use crate::api::rollout::Phase;
 use crate::api::time::whole_seconds;
@@ -12,7 +14,7 @@ use crate::api::time::whole_seconds;
 use super::actions::{Reason, sent_back, set_entry};
 use super::advance::Judged;
 use super::observed::{Member, Standing};
-use super::progress::Progress;
+use super::progress::{Clock, Progress};
 use super::report::WaitingOn;
 use super::validated::Subject;
 use super::{MAX_ACTIONS, Pass, lifecycle, release, status};
@@ -27,12 +29,16 @@ pub(crate) fn begin(pass: &mut Pass<'_>, why: &str) {
 
 /// Rewrites every entry and waits for the devices to arrive.
 pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
-    let now = pass.now.as_second();
-    let offline_after = subject.rules.offline_after.max(2 * pass.observed.knowledge.interval);
-    let known = pass.observed.knowledge.as_of.map(jiff::Timestamp::as_second);
+    let clock = Clock::new(&subject.rules, pass.observed.knowledge, None, false);
+    // Two writes to one device can't both carry the revision that was looked at; the second comes with the next pass.
+    let written: HashSet<String> = pass.actions.iter().map(|action| action.device.clone()).collect();
     let (mut carrying, mut back, mut on_the_way, mut stuck, mut offline) = (0, 0, 0, 0, 0);
     for member in pass.observed.members {
         match member.standing {
+            Standing::Released(_) if written.contains(&member.view.name) => {
+                carrying += 1;
+                on_the_way += 1;
+            }
             Standing::Released(_) => {
                 carrying += 1;
                 on_the_way += 1;
@@ -44,16 +50,13 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
             }
             Standing::SentBack { arrived: false } => {
                 carrying += 1;
-                let unseen = known
-                    .is_some_and(|known| member.seen == i64::MIN || known.saturating_sub(member.seen) > offline_after);
-                let due = member.since.saturating_add(subject.rules.deadline);
-                if unseen {
+                if clock.is_offline(member) {
                     offline += 1;
-                } else if now >= due && known.is_some_and(|known| known >= due) {
+                } else if clock.is_overdue(member) {
                     stuck += 1;
                 } else {
                     on_the_way += 1;
-                    pass.requeue_second(due);
+                    clock.due(member).inspect(|due| pass.requeue_second(*due));
                 }
             }
             Standing::Unreleased

@@ -5,6 +5,7 @@ use crate::api::rollout::{BatchStatus, FailedDevice, HistoryEntry, ImageRolloutS
 use crate::api::time::whole_seconds;
 
 use super::advance::Judged;
+use super::observed::Member;
 use super::progress::Progress;
 use super::report::WaitingOn;
 use super::{FinalizerChange, Pass, StatusWrite, release};
@@ -56,9 +57,18 @@ pub(crate) fn note_once(pass: &mut Pass<'_>, type_: &str, beginning: String, res
 /// The named failures, and a line of history for those that are new.
 pub(crate) fn failed_devices(pass: &mut Pass<'_>, judged: &Judged) {
     let Ok(subject) = pass.observed.subject else { return };
-    let mut failed: Vec<FailedDevice> = Vec::new();
+    let mut members: Vec<(&Member<'_>, bool)> = Vec::new();
     for (member, (_, progress)) in pass.observed.members.iter().zip(&judged.progress) {
         if let Progress::Failed { new, sent_back: _ } = progress {
+            members.push((member, *new));
+        }
+    }
+    // Which of more than twenty are named must not depend on who is looked at first.
+    members.sort_unstable_by(|(a, _), (b, _)| a.view.name.cmp(&b.view.name));
+    members.truncate(MAX_FAILED);
+    let failed: Vec<FailedDevice> = members
+        .into_iter()
+        .map(|(member, new)| {
             let (reason, message) = match member.view.verdict(&subject.image.repository, pass.name()) {
                 Some(update) if !new => (update.reason.clone(), update.message.clone()),
                 Some(_) | None => {
@@ -66,34 +76,38 @@ pub(crate) fn failed_devices(pass: &mut Pass<'_>, judged: &Judged) {
                     (reason.to_owned(), message)
                 }
             };
-            failed.push(FailedDevice { name: member.view.name.clone(), reason, message: truncate(message, MAX_LINE) });
-            if failed.len() == MAX_FAILED {
-                break;
-            }
-        }
-    }
-    failed.sort_by(|a, b| a.name.cmp(&b.name));
+            FailedDevice { name: member.view.name.clone(), reason, message: truncate(message, MAX_LINE) }
+        })
+        .collect();
     let old = pass.old.totals.clone().unwrap_or_default();
     let now = pass.status.totals.clone().unwrap_or_default();
     if now.failed > old.failed {
         let known = |name: &str| pass.old.failed_devices.iter().any(|before| before.name == name);
-        let mut names: Vec<&str> = failed.iter().map(|device| device.name.as_str()).filter(|n| !known(n)).collect();
-        names.truncate(MAX_NAMES);
-        let why = failed.first().map(|device| device.message.clone()).unwrap_or_default();
+        let fresh: Vec<&FailedDevice> = failed.iter().filter(|device| !known(&device.name)).take(MAX_NAMES).collect();
+        let names: Vec<&str> = fresh.iter().map(|device| device.name.as_str()).collect();
         let count = now.failed - old.failed;
         let more = count - i32::try_from(names.len()).unwrap_or_default();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        note(pass, "DeviceFailed", format!("{}{more}: {why}", names.join(", ")));
+        let who = match (names.is_empty(), more > 0) {
+            (false, false) => names.join(", "),
+            (false, true) => format!("{} and {more} more", names.join(", ")),
+            (true, _) => format!("{count} more devices"),
+        };
+        let why = fresh.first().copied().or(failed.first()).map(|device| device.message.clone()).unwrap_or_default();
+        note(pass, "DeviceFailed", format!("{who}: {why}"));
     }
-    // Which of more than twenty are named must not depend on who is looked at first.
-    if pass.status.failed_devices.len() < MAX_FAILED || failed.len() < MAX_FAILED {
-        pass.status.failed_devices = failed;
-    }
+    pass.status.failed_devices = failed;
 }
 
 /// Message, progress, conditions, and the lines of history that follow from a change of phase.
 pub(crate) fn finish(pass: &mut Pass<'_>) {
-    if pass.observed.rollout.metadata.deletion_timestamp.is_some() || pass.finalizer != FinalizerChange::Keep {
+    if pass.finalizer != FinalizerChange::Keep {
+        return;
+    }
+    if pass.observed.rollout.metadata.deletion_timestamp.is_some() {
+        // Nothing else is true of it any more; but a deletion that takes long must say why.
+        if let Some(why) = pass.waiting_on.first() {
+            pass.status.message = truncate(format!("being deleted: {why}"), 1024);
+        }
         return;
     }
     let phase = pass.status.phase;
@@ -131,7 +145,7 @@ fn changed_phase(pass: &mut Pass<'_>, before: Phase, after: Phase) {
         | Phase::Soaking
         | Phase::Halted
         | Phase::RollingBack => match before {
-            Phase::Paused if after != Phase::RollingBack => {
+            Phase::Paused if !matches!(after, Phase::RollingBack | Phase::Halted) => {
                 note(pass, "RolloutResumed", "a person resumed it".into());
             }
             Phase::Halted if !matches!(after, Phase::RollingBack | Phase::Halted) => {
@@ -193,14 +207,15 @@ pub fn compare(old: &ImageRolloutStatus, new: &ImageRolloutStatus) -> StatusWrit
     }
 }
 
-/// The status without figures, texts and history: what gates and people act on.
+/// The status without figures, texts and history: what gates and people act on. Before the start the reason why it
+/// waits counts too, because other rollouts go by it.
 fn gates(status: &ImageRolloutStatus) -> ImageRolloutStatus {
     ImageRolloutStatus {
         message: String::new(),
         totals: None,
         failed_devices: Vec::new(),
         history: Vec::new(),
-        conditions: Vec::new(),
+        conditions: if status.plan.is_some() { Vec::new() } else { reasons(&status.conditions) },
         batches: status
             .batches
             .iter()
@@ -217,4 +232,8 @@ fn gates(status: &ImageRolloutStatus) -> ImageRolloutStatus {
             .collect(),
         ..status.clone()
     }
+}
+
+fn reasons(conditions: &[Condition]) -> Vec<Condition> {
+    conditions.iter().map(|condition| Condition { message: String::new(), ..condition.clone() }).collect()
 }

@@ -3,4 +3,4 @@
 mod helm;
 mod installed;
 mod rendered;
-mod rights;
+pub mod rights;

@@ -5,6 +5,7 @@ mod apply_facts;
 mod bounds;
 mod definitions;
 mod full;
+mod readable;
 mod refusal;
 mod rules;
 mod schema;

@@ -3,11 +3,16 @@
 
 mod chart;
 mod cli;
+mod conformance;
+mod crash_points;
 mod crds;
 mod examples;
 mod fleet;
 mod gateway;
+mod invariants;
 mod layering;
+mod plan_scenarios;
+mod plan_support;
 mod readme;
 mod reconcile;
 mod rollouts;

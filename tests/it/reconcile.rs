@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tranche::simulate::Personality;
 
 use super::support::apiserver::faults::Fault;
-use super::support::world::{World, policy, rollout};
+use super::support::live::{World, policy, rollout};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -182,10 +182,11 @@ async fn a_device_that_succeeds_costs_two_writes() {
 #[tokio::test(start_paused = true)]
 async fn objects_that_cannot_be_read_hold_up_nothing_else() {
     let world = World::healthy(4).await;
-    let mut odd = policy(&json!({"strategy": 5}));
+    // As a newer version of the CRDs would allow them.
+    let mut odd = policy(&json!({"strategy": {"type": "Canary"}}));
     odd["metadata"]["name"] = json!("odd");
     world.api.put("imageupdatepolicies", &odd);
-    world.api.put("imagerollouts", &rollout("odd", &json!({"paused": "perhaps"})));
+    world.api.put("imagerollouts", &rollout("odd", &json!({"desiredState": "Parked"})));
     let mut senseless = policy(&json!({"image": {"pattern": "acme/[web"}}));
     senseless["metadata"]["name"] = json!("senseless");
     world.api.put("imageupdatepolicies", &senseless);
@@ -211,8 +212,12 @@ async fn objects_that_cannot_be_read_hold_up_nothing_else() {
     // Mended, they are as good as any other.
     let mended = json!({"spec": {"strategy": {"type": "Auto"}}});
     world.api.edit("imageupdatepolicies", "odd", &mended).await.unwrap();
-    world.api.put("imagerollouts", &rollout("odd", &json!({"paused": true})));
-    world.until_phase("web-odd", "Paused").await;
+    world.api.edit("imagerollouts", "web-odd", &json!({"spec": {"desiredState": "Active"}})).await.unwrap();
+    // It is the older one.
+    world.until_phase("web-odd", "Superseded").await;
+    sleep(MINUTE).await;
+    let ready = world.api.get("imageupdatepolicies", "odd").unwrap()["status"]["conditions"][0].clone();
+    assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("True")), "{ready}");
     world.stays_settled(30 * MINUTE).await;
 }
 
@@ -250,7 +255,7 @@ async fn trouble_with_the_api_server_delays_and_changes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn two_controllers_do_not_harm() {
-    let mut world = World::healthy(10).await;
+    let world = World::healthy(10).await;
     world.api.create("imageupdatepolicies", &policy(&json!({}))).await.unwrap();
     let other = world.second_controller();
     world.api.create("imagerollouts", &rollout("v2", &json!({}))).await.unwrap();

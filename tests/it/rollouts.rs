@@ -3,5 +3,6 @@
 mod acts;
 mod outages;
 mod people;
+mod pod;
 mod stage;
 mod writes;

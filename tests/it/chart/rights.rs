@@ -1,19 +1,19 @@
 //! The chart's roles, asked of the API server as the chart's ServiceAccount: what is used is granted, nothing else is.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tranche::api::{Device, ImageRollout, policy_manager};
 
 use super::helm::render;
-use crate::support::controlplane::{ControlPlane, User};
+use crate::support::controlplane::{ControlPlane, User, client};
 
 /// Every verb of every resource that the pod may use in its namespace.
 const GRANTED: [(&str, &str, &[&str]); 9] = [
@@ -46,8 +46,8 @@ const OTHERS: [(&str, &str); 12] = [
 
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
-/// A namespace with the chart's roles in it, the pod's client, and the admin's.
-async fn installed(purpose: &str) -> (String, Client, Client) {
+/// A namespace with the chart in it, and the file by which its pod would reach the API server.
+pub async fn installed(purpose: &str) -> (String, PathBuf) {
     let plane = ControlPlane::shared();
     let admin = plane.client(User::Admin).await;
     let namespace = plane.namespace(purpose).await;
@@ -62,12 +62,12 @@ async fn installed(purpose: &str) -> (String, Client, Client) {
     let issued = accounts.create_token_request("fleet-tranche", &PostParams::default(), &request).await;
     let token = issued.expect("an answer").status.and_then(|status| status.token).expect("a token");
 
-    let mut file = Kubeconfig::read_from(plane.kubeconfig(User::Admin)).expect("a kubeconfig");
-    let info = file.auth_infos[0].auth_info.as_mut().expect("credentials");
-    info.token = Some(token.into());
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a configuration");
-    let pod = tranche::kubeclient::with_config(config).expect("a client");
-    (namespace, pod, admin)
+    let text = std::fs::read_to_string(plane.kubeconfig(User::Admin)).expect("a kubeconfig");
+    let mut file: Value = serde_yaml::from_str(&text).expect("YAML");
+    file["users"][0]["user"] = json!({ "token": token });
+    let kubeconfig = plane.folder().join(format!("kubeconfig-of-{namespace}"));
+    std::fs::write(&kubeconfig, file.to_string()).expect("a file");
+    (namespace, kubeconfig)
 }
 
 async fn may(client: &Client, namespace: &str, group: &str, resource: &str, verb: &str) -> bool {
@@ -109,14 +109,17 @@ async fn granted(client: &Client, namespace: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn exactly_what_is_used_is_granted() {
-    let (namespace, pod, admin) = installed("chart-rights").await;
+    let (namespace, kubeconfig) = installed("chart-rights").await;
+    let plane = ControlPlane::shared();
+    let (pod, admin) = (client(&kubeconfig).await, plane.client(User::Admin).await);
     let expected: BTreeSet<String> = GRANTED
         .iter()
         .flat_map(|(group, resource, verbs)| verbs.iter().map(move |verb| format!("{verb} {group}/{resource}")))
         .collect();
     assert_eq!(granted(&pod, &namespace).await, expected);
-    // Elsewhere: nothing. And the question is not one that is always denied.
+    // Elsewhere it has none, nor has anybody else here. And these are not questions that are always denied.
     assert_eq!(granted(&pod, "default").await, BTreeSet::new());
+    assert_eq!(granted(&plane.client(User::Nobody).await, &namespace).await, BTreeSet::new());
     assert!(may(&admin, "default", "", "secrets", "list").await);
 }
 
@@ -130,7 +133,8 @@ fn code<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> u16 {
 
 #[tokio::test]
 async fn calls_are_answered_accordingly() {
-    let (namespace, pod, admin) = installed("chart-calls").await;
+    let (namespace, kubeconfig) = installed("chart-calls").await;
+    let (pod, admin) = (client(&kubeconfig).await, ControlPlane::shared().client(User::Admin).await);
     let devices: Api<Device> = Api::namespaced(pod.clone(), &namespace);
     let by_admin: Api<Device> = Api::namespaced(admin.clone(), &namespace);
     let device = by_admin.create(&PostParams::default(), &Device::new("one", Default::default())).await;

@@ -15,11 +15,11 @@ pub fn of(kind: &str) -> Vec<Value> {
     all().into_iter().filter(|object| object["kind"] == kind).collect()
 }
 
-fn object(kind: &str, name: &str, spec: Value, status: Value) -> Value {
+fn object(kind: &str, name: &str, spec: &Value, status: &Value) -> Value {
     let mut object =
         json!({ "apiVersion": "tranche.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
     if !status.is_null() {
-        object["status"] = status;
+        object["status"] = status.clone();
     }
     object
 }
@@ -92,8 +92,8 @@ fn policies() -> Vec<Value> {
     let mut by_name = spec.clone();
     by_name["devices"] = json!({ "names": ["device-1"] });
     vec![
-        object("ImageUpdatePolicy", "full", spec, status.clone()),
-        object("ImageUpdatePolicy", "full-by-name", by_name, status),
+        object("ImageUpdatePolicy", "full", &spec, &status),
+        object("ImageUpdatePolicy", "full-by-name", &by_name, &status),
     ]
 }
 
@@ -150,7 +150,7 @@ fn rollouts() -> Vec<Value> {
     });
     let mut by_name = status.clone();
     by_name["plan"]["devices"] = json!({ "names": ["device-1"] });
-    vec![object("ImageRollout", "full", spec.clone(), status), object("ImageRollout", "full-by-name", spec, by_name)]
+    vec![object("ImageRollout", "full", &spec, &status), object("ImageRollout", "full-by-name", &spec, &by_name)]
 }
 
 fn devices() -> Vec<Value> {
@@ -182,12 +182,12 @@ fn devices() -> Vec<Value> {
         }],
         "conditions": [condition()],
     });
-    vec![object("Device", "full", spec, status)]
+    vec![object("Device", "full", &spec, &status)]
 }
 
 fn presences() -> Vec<Value> {
     let spec = json!({ "asOf": TIME, "interval": "5s", "seen": { "device-1": 1_793_000_000 } });
-    vec![object("DevicePresence", "full", spec, Value::Null)]
+    vec![object("DevicePresence", "full", &spec, &Value::Null)]
 }
 
 /// Lays `patch` over `object`, as a merge patch does.

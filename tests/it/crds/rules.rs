@@ -90,6 +90,15 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
         ),
         ("must be at least 1s", vec![Is(json!("0s")), Is(json!("999ms"))]),
         (
+            "write a time from 1970 to 9998, such as 2026-12-01T22:00:00Z",
+            vec![
+                Is(json!([])),
+                Is(json!(["2026-12-01T22:00:00Z"])),
+                Is(json!("1960-12-01T22:00:00Z")),
+                Is(json!("9999-12-31T23:59:59Z")),
+            ],
+        ),
+        (
             "image needs a tag, a digest, or both",
             vec![
                 Is(json!({ "repository": "docker.io/acme/app" })),

@@ -66,7 +66,7 @@ fn walk(schema: &Value, path: &mut Vec<Step>, found: &mut Vec<Constraint>) {
         add(Rule::Required(required.into()));
     }
     if let Some(type_) = schema["type"].as_str() {
-        // The API server calls a time by its format, and looks at nothing else in it: even a list passes.
+        // The API server calls a time by its format, and looks at nothing else in it: without a rule even a list passes.
         let time = schema["format"] == "date-time";
         add(Rule::Type(if time { "date-time" } else { type_ }.into()));
     }

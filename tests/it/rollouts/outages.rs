@@ -24,6 +24,21 @@ async fn killed_in_the_middle_of_a_batch() {
     assert_eq!(started, 2, "no batch opened twice: {:?}", done.history);
 }
 
+/// The API server is there then, and answers that it can't answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_dies_in_the_middle_of_a_batch() {
+    let plane = ControlPlane::start();
+    let stage = Stage::set_on(&plane, "etcd", 20, &json!({"strategy": {"maxConcurrent": 2}})).await;
+    let rollout = stage.push("v2.0.0").await;
+    stage.until(&rollout, "batch 2 under way", |status| status.current_batch == 2).await;
+    plane.kill(Component::Etcd);
+    stage.let_everybody_poll().await;
+    plane.restart(Component::Etcd);
+    let done = stage.until_phase(&rollout, Phase::Completed).await;
+    stage.until_running("v2.0.0", 20).await;
+    assert_eq!(done.totals.clone().unwrap().failed, 0, "an outage of ours is nobody's failure: {:?}", done.history);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_dies_in_the_middle_of_a_batch() {
     let plane = ControlPlane::start();

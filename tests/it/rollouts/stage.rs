@@ -79,8 +79,14 @@ impl Stage {
     /// Devices that run [`OLD`] and have reported it, a policy that is ready, and Tranche.
     pub async fn set_on(plane: &ControlPlane, purpose: &str, devices: u32, spec: &Value) -> Self {
         let namespace = plane.namespace(purpose).await;
+        let settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace);
+        Self::set_with(plane, settings, devices, spec).await
+    }
+
+    /// The same, with Tranche started in some way of its own.
+    pub async fn set_with(plane: &ControlPlane, mut settings: Settings, devices: u32, spec: &Value) -> Self {
+        let namespace = settings.namespace.clone();
         let client = plane.client(User::Admin).await;
-        let mut settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace);
         let tranche = Tranche::start(&settings).await;
         settings.listen = tranche.listen();
         let config = FleetConfig {

@@ -24,7 +24,6 @@ use super::wait::until;
 pub enum Component {
     Etcd,
     ApiServer,
-    ControllerManager,
 }
 
 impl Component {
@@ -32,7 +31,6 @@ impl Component {
         match self {
             Self::Etcd => "etcd",
             Self::ApiServer => "kube-apiserver",
-            Self::ControllerManager => "kube-controller-manager",
         }
     }
 }

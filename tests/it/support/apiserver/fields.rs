@@ -58,12 +58,18 @@ fn has_key(item: &Value, key: &str) -> bool {
     key.as_object().unwrap().iter().all(|(field, value)| item[field] == *value)
 }
 
+/// Whether a value is what a path names by its JSON.
+fn is_written(item: &Value, text: &str) -> bool {
+    let json = item.to_string();
+    json == text
+}
+
 /// The value of a field.
 pub fn get<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |value, step| match step.split_at(2) {
         ("f:", field) => value.get(field),
         ("k:", key) => value.as_array()?.iter().find(|item| has_key(item, key)),
-        (_, text) => value.as_array()?.iter().find(|item| item.to_string() == text),
+        (_, text) => value.as_array()?.iter().find(|item| is_written(item, text)),
     })
 }
 
@@ -82,7 +88,7 @@ pub fn remove(value: &mut Value, path: &[String]) {
                 _ => items.retain(|item| !has_key(item, key)),
             }
         }
-        (_, text) => drop(value.as_array_mut().map(|items| items.retain(|item| item.to_string() != text))),
+        (_, text) => drop(value.as_array_mut().map(|items| items.retain(|item| !is_written(item, text)))),
     }
 }
 

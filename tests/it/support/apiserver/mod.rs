@@ -9,7 +9,7 @@
 //! | server-side apply: ownership by field, conflicts, removal of what is no longer named | [`managers`], [`fields`] |
 //! | status apart from the rest; `generation` follows the rest alone | [`verbs`], [`store`] |
 //! | no new revision where nothing changed | [`store`] |
-//! | pruning, defaults, types and bounds of our CRDs; no CEL | [`schema`] |
+//! | pruning, defaults, types and bounds of our CRDs, for what changes; no CEL | [`schema`] |
 //!
 //! `conformance.rs` says the same in tests, in a form that a real API server can be put through as well.
 
@@ -171,7 +171,7 @@ impl ApiServer {
         let mut store = self.store.lock();
         let stored = if store.get(&key).is_some() {
             let metadata = &store.get(&key).unwrap()["metadata"];
-            for field in ["uid", "creationTimestamp", "managedFields"] {
+            for field in ["namespace", "uid", "creationTimestamp", "managedFields"] {
                 object["metadata"][field] = metadata[field].clone();
             }
             store.update(key, object)

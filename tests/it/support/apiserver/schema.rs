@@ -78,7 +78,7 @@ pub fn faults(at: &str, value: &Value, schema: &Value) -> Vec<String> {
         }
         return faults;
     }
-    let number = |word: &str| schema.get(word).and_then(Value::as_i64);
+    let number = |word: &str| schema.get(word).and_then(Value::as_f64);
     let size = |word: &str| schema.get(word).and_then(Value::as_u64).map(|size| size as usize);
     let is_right = match schema["type"].as_str() {
         Some("object") => value.is_object(),
@@ -136,7 +136,7 @@ pub fn faults(at: &str, value: &Value, schema: &Value) -> Vec<String> {
             }
         }
         Value::Number(value) => {
-            let value = value.as_i64().unwrap_or(i64::MAX);
+            let value = value.as_f64().unwrap_or(f64::MAX);
             if number("minimum").is_some_and(|least| value < least)
                 || number("maximum").is_some_and(|most| value > most)
             {

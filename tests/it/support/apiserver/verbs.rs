@@ -90,19 +90,27 @@ fn delete(store: &mut Store, key: &Key, options: &Value) -> Answer {
     Ok((StatusCode::OK, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})))
 }
 
-/// `uid` and `resourceVersion`, where they are given.
+/// `resourceVersion` and `uid`, where they are given.
 fn preconditions(name: &str, live: &Value, given: &Value) -> Result<(), Refusal> {
-    for field in ["uid", "resourceVersion"] {
-        let is = given[field].as_str().is_none_or(|value| value.is_empty() || live["metadata"][field] == value);
-        if !is {
-            let why = match field {
-                "uid" => "Precondition failed: UID in precondition differs".to_owned(),
-                _ => "the object has been modified; please apply your changes to the latest version".to_owned(),
-            };
-            return Err(Refusal::conflict(name, &why));
-        }
+    let differs =
+        |field: &str| given[field].as_str().is_some_and(|value| !value.is_empty() && live["metadata"][field] != value);
+    if differs("resourceVersion") {
+        return Err(Refusal::conflict(
+            name,
+            "the object has been modified; please apply your changes to the latest version",
+        ));
+    }
+    if differs("uid") {
+        return Err(Refusal::conflict(name, "Precondition failed: UID in precondition differs"));
     }
     Ok(())
+}
+
+/// The same for a patch. A patch that names another uid would change it, which is refused for its own reason.
+fn patch_preconditions(name: &str, live: &Value, given: &Value) -> Result<(), Refusal> {
+    preconditions(name, live, &json!({"resourceVersion": given["resourceVersion"]}))?;
+    preconditions(name, live, &json!({"uid": given["uid"]}))
+        .map_err(|_| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "metadata.uid: field is immutable"))
 }
 
 struct Write<'a> {
@@ -132,7 +140,7 @@ impl Write<'_> {
         if self.kind.has_status {
             object.as_object_mut().unwrap().remove("status");
         }
-        self.settle(&mut object)?;
+        self.settle(&mut object, None)?;
         let (owner, now) = (self.owner("Update"), store.now());
         managers::updated(&json!({}), &mut object, owner, &self.kind.api_version, self.schema(), &now);
         let stored = store.create(self.key.clone(), object);
@@ -147,7 +155,7 @@ impl Write<'_> {
 
     fn merge(&self, store: &mut Store, patch: &Value) -> Answer {
         let live = store.get(&self.key).ok_or_else(|| Refusal::not_found(&self.key.2))?;
-        preconditions(&self.key.2, &live, &patch["metadata"])?;
+        patch_preconditions(&self.key.2, &live, &patch["metadata"])?;
         let mut object = Value::clone(&live);
         merge_patch(&mut object, patch);
         self.update(store, &live, object)
@@ -155,7 +163,7 @@ impl Write<'_> {
 
     fn update(&self, store: &mut Store, live: &Value, object: Value) -> Answer {
         let mut object = self.through_endpoint(live, object);
-        self.settle(&mut object)?;
+        self.settle(&mut object, Some(live))?;
         let (owner, now) = (self.owner("Update"), store.now());
         managers::updated(live, &mut object, owner, &self.kind.api_version, self.schema(), &now);
         let stored = store.update(self.key.clone(), object);
@@ -170,7 +178,7 @@ impl Write<'_> {
         assert!(self.request.query.contains_key("fieldManager"), "an apply must name its field manager");
         let live = store.get(&self.key);
         match &live {
-            Some(live) => preconditions(name, live, &config["metadata"])?,
+            Some(live) => patch_preconditions(name, live, &config["metadata"])?,
             None if self.request.is_status => return Err(Refusal::not_found(name)),
             // The real one looks at the uid alone here: an apply with a resourceVersion makes what was just deleted anew.
             None if config["metadata"]["uid"].is_string() => {
@@ -190,7 +198,7 @@ impl Write<'_> {
         let (owner, force, now) = (self.owner("Apply"), self.request.flag("force"), store.now());
         let mut object = managers::apply(&before, &config, &owner, force, &self.kind.api_version, self.schema(), &now)
             .map_err(|conflicts| Refusal::owned(&conflicts))?;
-        self.settle(&mut object)?;
+        self.settle(&mut object, live.as_deref())?;
         let (code, stored) = match live {
             Some(_) => (StatusCode::OK, store.update(self.key.clone(), object)),
             None => (StatusCode::CREATED, store.create(self.key.clone(), object)),
@@ -219,15 +227,19 @@ impl Write<'_> {
         object
     }
 
-    /// Pruned, defaulted, and refused where the schema says so.
-    fn settle(&self, object: &mut Value) -> Result<(), Refusal> {
+    /// Pruned, defaulted, and refused where the schema says so; what was wrong before may stay.
+    fn settle(&self, object: &mut Value, before: Option<&Value>) -> Result<(), Refusal> {
         object["apiVersion"] = json!(self.kind.api_version);
         object["kind"] = json!(self.kind.name);
         let Some(schema) = self.schema() else { return Ok(()) };
         schema::settle(object, schema);
-        let mut checked = object.clone();
-        checked.as_object_mut().unwrap().remove("metadata");
-        let faults = schema::faults(&self.kind.name, &checked, schema);
+        let faults = |object: &Value| {
+            let mut object = object.clone();
+            object.as_object_mut().unwrap().remove("metadata");
+            schema::faults(&self.kind.name, &object, schema)
+        };
+        let known = before.map(faults).unwrap_or_default();
+        let faults: Vec<String> = faults(object).into_iter().filter(|fault| !known.contains(fault)).collect();
         if faults.is_empty() { Ok(()) } else { Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, faults.join("; "))) }
     }
 }

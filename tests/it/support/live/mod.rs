@@ -25,15 +25,18 @@ use tranche::simulate::{Identity, Pace, Personality, World as Images};
 
 use super::apiserver::faults::Seen;
 use super::apiserver::{ApiServer, NAMESPACE};
-use super::devices::{Door, Sighting, live};
-use super::never;
+
+mod devices;
+mod never;
+
+use devices::{Door, Sighting, live};
 
 /// What names, keys and chance of the devices are derived from.
 pub const SEED: u64 = 20_261_102;
 pub const FLEET: &str = "sim";
 /// How often devices poll. What a gateway tells of them is at most [`PRESENCE`] older.
-pub const POLL: Duration = Duration::from_secs(10);
-pub const PRESENCE: Duration = Duration::from_secs(5);
+pub const POLL: Duration = Duration::from_secs(20);
+pub const PRESENCE: Duration = Duration::from_secs(10);
 /// Nothing in these tests takes so long.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
@@ -50,7 +53,7 @@ pub struct World {
     pub identities: Vec<Identity>,
     pub sightings: Arc<Mutex<Vec<Sighting>>>,
     start: Instant,
-    controller: Option<Controller>,
+    controller: Mutex<Option<Controller>>,
     gateway: (JoinHandle<()>, Shutdown),
     door: Door,
     devices: JoinSet<()>,
@@ -79,7 +82,7 @@ impl World {
         let (gateway, router) = gateway(&api, &clock);
         let mut world = Self {
             start: Instant::now(),
-            controller: None,
+            controller: Mutex::new(None),
             gateway,
             door: Arc::new(Mutex::new(router)),
             devices: JoinSet::new(),
@@ -106,13 +109,13 @@ impl World {
         Self::new(&vec![Personality::Healthy; devices]).await
     }
 
-    pub fn start_controller(&mut self) {
+    pub fn start_controller(&self) {
         let shutdown = Shutdown::new();
         let metrics = ControllerMetrics::default();
         let client = self.api.client("controller");
         let context = Context::with_clock(client, Some(NAMESPACE.into()), metrics.clone(), self.clock.clone());
         let task = tokio::spawn(controller::run(context, shutdown.clone()));
-        self.controller = Some(Controller { task, shutdown, metrics });
+        *self.controller.lock() = Some(Controller { task, shutdown, metrics });
     }
 
     /// One more, which nobody will miss.
@@ -131,16 +134,18 @@ impl World {
     }
 
     /// As SIGKILL would.
-    pub async fn kill_controller(&mut self) {
-        if let Some(Controller { task, .. }) = self.controller.take() {
+    pub async fn kill_controller(&self) {
+        let controller = self.controller.lock().take();
+        if let Some(Controller { task, .. }) = controller {
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled(), "the controller ended by itself");
         }
     }
 
     /// As SIGTERM would.
-    pub async fn stop_controller(&mut self) {
-        if let Some(Controller { task, shutdown, .. }) = self.controller.take() {
+    pub async fn stop_controller(&self) {
+        let controller = self.controller.lock().take();
+        if let Some(Controller { task, shutdown, .. }) = controller {
             shutdown.request();
             tokio::time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap().unwrap();
         }
@@ -157,7 +162,7 @@ impl World {
     /// Passes over rollouts and policies so far, of the controller that runs now.
     pub fn passes(&self) -> u64 {
         let mut registry = prometheus_client::registry::Registry::default();
-        self.controller.as_ref().unwrap().metrics.register(&mut registry);
+        self.controller.lock().as_ref().unwrap().metrics.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         let counters = text.lines().filter(|line| line.starts_with("tranche_reconcile"));
@@ -171,7 +176,7 @@ impl World {
             if Instant::now() > end {
                 panic!("waited in vain until {what}\n{}", self.dump());
             }
-            sleep(Duration::from_millis(100)).await;
+            sleep(Duration::from_millis(250)).await;
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::apiserver::store::Revision;
+use crate::support::apiserver::store::Revision;
 
 /// Where a rollout lets devices move forward.
 const FORWARD: [&str; 4] = ["Progressing", "Soaking", "AwaitingApproval", "Completed"];
