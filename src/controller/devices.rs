@@ -116,11 +116,11 @@ impl DeviceIndex {
         }
     }
 
-    /// A device is gone.
+    /// A device is gone, or can't be read. It may come back soon, and has been seen whatever its object says.
     pub fn remove(&self, namespace: &str, name: &str) {
         let mut state = self.state.write();
-        if let Some(Known { view, seen: _ }) = state.devices.get_mut(namespace).and_then(|devices| devices.remove(name))
-        {
+        if let Some(Known { view, seen }) = state.devices.get_mut(namespace).and_then(|devices| devices.remove(name)) {
+            state.strangers.entry(namespace.to_owned()).or_default().insert(name.to_owned(), seen);
             state.marks.extend(repositories(&view).into_iter().map(|repository| (namespace.to_owned(), repository)));
         }
     }
@@ -162,7 +162,7 @@ impl DeviceIndex {
         let (devices, strangers) =
             (devices.entry(namespace.clone()).or_default(), strangers.entry(namespace.clone()).or_default());
         if complete {
-            // All others are known by now: whoever is still strange was deleted.
+            // All others are known by now: whoever is still strange was deleted, or can't be read.
             let oldest = shard.as_of.as_second() - STRANGE_FOR;
             strangers.retain(|_, at| *at >= oldest);
         }
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(seen(&index), [("a".to_owned(), 990), ("b".to_owned(), 1005)]);
         index.remove("n", "a");
         index.apply(&device("a"));
-        assert_eq!(seen(&index)[0].1, i64::MIN, "another device of that name");
+        assert_eq!(seen(&index)[0].1, 990, "back again");
     }
 
     #[test]
