@@ -69,8 +69,9 @@ fn selectors_choose_who_may_be_in_a_batch() {
         { "size": "50%" },
         { "size": "100%" },
     ]);
-    let canaries =
-        |every: usize| move |index: usize| if index % every == 0 { json!({ "canary": "yes" }) } else { json!({}) };
+    let canaries = |every: usize| {
+        move |index: usize| if index.is_multiple_of(every) { json!({ "canary": "yes" }) } else { json!({}) }
+    };
     // Enough canaries: exactly a tenth, all of them canaries.
     let (counts, _) = place(&batches, &fleet(100, canaries(2)));
     assert_eq!(counts, BTreeMap::from([(1, 10), (2, 40), (3, 50)]));
