@@ -1,4 +1,4 @@
-//! Whatever the API server accepts, Tranche can read, and write again. An object that it can't would be left alone with its author none the
+//! Whatever the API server accepts, Tranche can read. An object that it can't would be left alone with its author none the
 //! wiser.
 
 use serde_json::{Value, json};
@@ -89,17 +89,11 @@ async fn what_is_accepted_can_be_read() {
             let Ok(stored) = ask(&client, &namespace, &object).await else { continue };
             accepted += 1;
             let read = match kind {
-                "ImageUpdatePolicy" => serde_json::from_value::<ImageUpdatePolicy>(stored).map(|read| json!(read.spec)),
-                "ImageRollout" => serde_json::from_value::<ImageRollout>(stored).map(|read| json!(read.spec)),
-                _ => serde_json::from_value::<Device>(stored).map(|read| json!(read.spec)),
+                "ImageUpdatePolicy" => serde_json::from_value::<ImageUpdatePolicy>(stored).map(drop),
+                "ImageRollout" => serde_json::from_value::<ImageRollout>(stored).map(drop),
+                _ => serde_json::from_value::<Device>(stored).map(drop),
             };
-            match read {
-                Err(error) => panic!("{kind} {field}: {value} is accepted, and can't be read: {error}"),
-                // As a rollout keeps the durations of its policy.
-                Ok(spec) => object["spec"] = spec,
-            }
-            let again = ask(&client, &namespace, &object).await;
-            assert!(again.is_ok(), "{kind} {field}: {value} was read and can't be written again: {again:?}");
+            assert!(read.is_ok(), "{kind} {field}: {value} is accepted, and can't be read: {read:?}");
         }
     }
     assert!(accepted > 15, "only {accepted} of these are accepted");
