@@ -11,6 +11,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::metrics::ControllerMetrics;
@@ -57,6 +58,8 @@ pub struct Context {
     /// What the planner is told to be now.
     pub clock: Clock,
     stores: OnceLock<Stores>,
+    /// Whether both were listed completely once.
+    listed: watch::Sender<bool>,
     /// Rollouts as our own last write left them, until the watch has caught up; and when figures may be written again.
     written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
     /// Generations of objects, by UID, that were told that they can't be read.
@@ -92,6 +95,7 @@ impl Context {
             metrics,
             clock,
             stores: OnceLock::new(),
+            listed: watch::channel(false).0,
             written: Mutex::default(),
             told: Mutex::default(),
             trigger,
@@ -111,10 +115,18 @@ impl Context {
     /// Waits until rollouts and policies were listed completely once. Each controller's own list is not enough: a
     /// rollout whose policy is merely not listed yet must not be taken for one without.
     pub(crate) async fn stores_ready(&self) {
+        // This context holds the sender.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+    }
+
+    /// Has [`Self::stores_ready`] return once it may. To be polled by the task that runs the controllers, and by no
+    /// other: a store wakes only one of those that wait for it, whoever asked last, and the controllers wait for theirs.
+    pub(crate) async fn tell_when_listed(&self) {
         if let Some((rollouts, policies)) = self.stores.get() {
             // An error means that a store's writer is gone, and with it the controller that would ask.
             let _ = futures::future::join(rollouts.wait_until_ready(), policies.wait_until_ready()).await;
         }
+        self.listed.send_replace(true);
     }
 
     pub(crate) fn take_trigger(&self) -> impl Stream<Item = RolloutRef> + Send + 'static {
@@ -228,7 +240,37 @@ pub fn rollout_ref(rollout: &ImageRollout) -> RolloutRef {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::{reflector, watcher};
+
     use super::*;
+
+    /// A store by itself wakes only the one that asked last; all others would wait for ever.
+    #[tokio::test]
+    async fn everybody_who_waits_for_the_lists_is_woken() {
+        let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+        });
+        let context = Context::new(Client::new(nobody, "default"), None, ControllerMetrics::default());
+        let (rollouts, mut rollouts_writer) = reflector::store();
+        let (policies, mut policies_writer) = reflector::store();
+        context.set_stores(rollouts, policies);
+        let mut passes = tokio::task::JoinSet::new();
+        for _ in 0..5 {
+            let context = Arc::clone(&context);
+            passes.spawn(async move { context.stores_ready().await });
+        }
+        let teller = Arc::clone(&context);
+        passes.spawn(async move { teller.tell_when_listed().await });
+        tokio::task::yield_now().await;
+        rollouts_writer.apply_watcher_event(&watcher::Event::Init);
+        rollouts_writer.apply_watcher_event(&watcher::Event::InitDone);
+        tokio::task::yield_now().await;
+        assert!(passes.try_join_next().is_none(), "one list is not both");
+        policies_writer.apply_watcher_event(&watcher::Event::Init);
+        policies_writer.apply_watcher_event(&watcher::Event::InitDone);
+        let all = tokio::time::timeout(Duration::from_secs(30), passes.join_all()).await;
+        assert!(all.is_ok(), "somebody waits for ever");
+    }
 
     #[test]
     fn gates_are_taken_from_the_figures() {

@@ -105,7 +105,7 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
             policy::finished(&context, result);
             std::future::ready(())
         });
-    futures::future::join(rollout_runs, policy_runs).await;
+    futures::future::join3(rollout_runs, policy_runs, context.tell_when_listed()).await;
     background.await
 }
 
