@@ -43,6 +43,9 @@ const MAX_BODIES: usize = 256;
 const MAX_WRITES: usize = 64;
 /// A write, waiting for its turn included, takes no longer; then the device is asked to come again.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses before a write is tried again, up to half as long again: a device that is refused comes back only after its
+/// whole report interval, 100 s for real agents, and its batch waits for it meanwhile.
+const RETRIES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(1)];
 /// Reports of one device are weighed one after the other; locks are shared by hash, so that they cost nothing while idle.
 const STRIPES: usize = 1024;
 /// `Retry-After`, seconds, where a report could not be written or taken in.
@@ -189,8 +192,7 @@ async fn settle(gateway: &Gateway, device: &str, report: Report) -> Response {
 
 async fn put_down(gateway: &Gateway, record: &Record, write: &Write) -> Response {
     let metrics = &gateway.metrics.gateway;
-    let Ok(_permit) = gateway.reports.writes.acquire().await else { return busy() };
-    match send(gateway, record, write).await {
+    match send_again(gateway, record, write).await {
         Ok(resource_version) => {
             metrics.writes_done.inc();
             metrics.reports_written.inc();
@@ -208,8 +210,25 @@ async fn put_down(gateway: &Gateway, record: &Record, write: &Write) -> Response
     }
 }
 
-/// Writes the fields that are the gateway's; answers with the object's new resourceVersion.
+/// [`send`], again where the API server may be able to take it by then.
+async fn send_again(gateway: &Gateway, record: &Record, write: &Write) -> kube::Result<Option<String>> {
+    for pause in RETRIES {
+        match send(gateway, record, write).await {
+            Err(kube::Error::Api(status)) if !(status.is_conflict() || status.code == 429 || status.code >= 500) => {
+                return Err(kube::Error::Api(status));
+            }
+            Err(error) => tracing::debug!(device = %record.name, %error, "the report is to be written again"),
+            Ok(written) => return Ok(written),
+        }
+        tokio::time::sleep(pause + pause.mul_f64(rand::random_range(0.0..0.5))).await;
+    }
+    send(gateway, record, write).await
+}
+
+/// Writes the fields that are the gateway's, in its turn; answers with the object's new resourceVersion.
 async fn send(gateway: &Gateway, record: &Record, write: &Write) -> kube::Result<Option<String>> {
+    // Never closed. Given back while a write pauses.
+    let _permit = gateway.reports.writes.acquire().await;
     let path = Device::url_path(&(), Some(&gateway.config.namespace));
     let body = write.body(&record.name);
     let params = PatchParams::apply(GATEWAY_MANAGER).force();
