@@ -16,6 +16,7 @@ pub mod presence;
 pub mod rollout;
 pub mod schema;
 pub mod time;
+pub mod webhook;
 
 pub use condition::Condition;
 pub use device::Device;
@@ -23,6 +24,7 @@ pub use image::ImageRef;
 pub use policy::ImageUpdatePolicy;
 pub use presence::DevicePresence;
 pub use rollout::ImageRollout;
+pub use webhook::RegistryWebhook;
 
 /// API group of every kind.
 pub const GROUP: &str = "tranche.dev";
@@ -52,7 +54,7 @@ pub fn policy_manager(policy: &str) -> String {
 #[must_use]
 pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
-    [ImageUpdatePolicy::crd(), ImageRollout::crd(), Device::crd(), DevicePresence::crd()]
+    [ImageUpdatePolicy::crd(), ImageRollout::crd(), Device::crd(), RegistryWebhook::crd(), DevicePresence::crd()]
         .into_iter()
         .map(|mut crd| {
             let labels = crd.metadata.labels.get_or_insert_default();

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use super::webhook::SecretRef;
 
 /// How images that match a pattern are rolled out to the devices of a selector.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +89,29 @@ pub struct ImageRule {
     /// How the image is named to devices.
     #[serde(default)]
     pub offer: Offer,
+    /// Asks the registry for tags so often, for pushes that no webhook told of. Absent: never. Needs a pattern that names
+    /// one repository, and a tag to follow: `tags.semver`, or a pattern with one tag, such as `acme/app:latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration_from_10s")]
+    pub poll_interval: Option<Duration>,
+    /// How the registry is reached, where it isn't open to everybody over https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryAccess>,
+}
+
+/// How a registry is asked for digests and tags.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryAccess {
+    /// Secret of type `kubernetes.io/dockerconfigjson` in the same namespace, as for `imagePullSecrets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pull_secret_ref: Option<SecretRef>,
+    /// Secret in the same namespace whose key `ca.crt` holds the certificates that the registry's is signed by, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretRef>,
+    /// Asks over http instead of https. Everybody in between can then say what is rolled out.
+    #[serde(default)]
+    pub plain_http: bool,
 }
 
 /// How the image is named to devices.
@@ -116,6 +140,9 @@ pub struct TagRule {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(min = 1, max = 256)))]
     pub exclude: Vec<String>,
+    /// A tag whose version is lower than that of the latest rollout rolls out, too.
+    #[serde(default)]
+    pub allow_downgrade: bool,
 }
 
 /// Which devices a policy claims: by label or by name, never both.
@@ -379,6 +406,9 @@ pub struct ImageUpdatePolicyStatus {
 pub struct LatestImage {
     /// As devices are told it.
     pub image: String,
+    /// The tag that was pushed. Versions are compared by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
     /// Name of the `ImageRollout`.
     pub rollout: String,
 }

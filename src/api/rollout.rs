@@ -122,7 +122,7 @@ pub struct ImageSpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trigger {
-    /// Webhook or Manual.
+    /// Webhook, Poll or Manual.
     #[serde(rename = "type")]
     pub type_: TriggerType,
     /// Which receiver: the registry's dialect.
@@ -148,6 +148,8 @@ pub struct Trigger {
 pub enum TriggerType {
     /// A registry's push.
     Webhook,
+    /// The registry, asked for its tags.
+    Poll,
     /// A person.
     Manual,
 }
@@ -253,6 +255,10 @@ pub struct ImageRolloutStatus {
     /// The image as devices are told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What the registry said the tag stands for when the rollout started: `sha256:` and 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub digest: Option<String>,
     /// `2/3`: the batch that is open, of how many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,

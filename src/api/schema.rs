@@ -14,12 +14,21 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
 
 /// A duration of at least a second.
 pub fn duration_from_1s(_: &mut SchemaGenerator) -> Schema {
-    let long = Rule::new(format!("!self.matches(r'{DURATION}') || duration(self) >= duration('1s')"));
+    duration_from("1s", "must be at least 1s")
+}
+
+/// A duration of at least ten seconds: registries count requests.
+pub fn duration_from_10s(_: &mut SchemaGenerator) -> Schema {
+    duration_from("10s", "must be at least 10s: registries count requests")
+}
+
+fn duration_from(least: &str, message: &str) -> Schema {
+    let long = Rule::new(format!("!self.matches(r'{DURATION}') || duration(self) >= duration('{least}')"));
     text(
         32,
         &[
             matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m"),
-            long.message("must be at least 1s"),
+            long.message(message),
         ],
     )
 }

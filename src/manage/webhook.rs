@@ -32,7 +32,7 @@ use crate::clock;
 use crate::problem::Problem;
 use crate::registry::intake::{Creation, Decision, Ignored, decide};
 use crate::registry::signature::{self, Proof};
-use crate::registry::{self, ParseError, PushEvent};
+use crate::registry::{self, Expect, ParseError, PushEvent};
 
 /// Largest body. Real payloads have 1 to 30 KiB; GitHub's limit is 25 MiB, for events that aren't asked for here.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -152,7 +152,7 @@ impl Webhook {
             Ok(admitted) => admitted,
             Err(refusal) => return Delivered { dialect: None, result: Err(refusal) },
         };
-        let (dialect, parsed) = registry::parse(&head.headers, &body);
+        let (dialect, parsed) = registry::parse(&head.headers, &body, &Expect::default());
         // The bytes have said what they have to say; what follows waits for the API server.
         drop(body);
         let result = match parsed {

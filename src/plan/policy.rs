@@ -48,7 +48,11 @@ pub fn plan_policy(
                 Phase::RolledBack | Phase::RollingBack | Phase::Cancelled | Phase::Superseded | Phase::Failed
             )
         })
-        .map(|rollout| LatestImage { image: shown_image(rollout), rollout: rollout.name_any() });
+        .map(|rollout| LatestImage {
+            image: shown_image(rollout),
+            tag: rollout.spec.image.tag.clone(),
+            rollout: rollout.name_any(),
+        });
     let active = by_age.iter().rev().find(|rollout| !phase(rollout).is_terminal()).map(|rollout| rollout.name_any());
     let ready = match valid {
         Ok(_) if policy.spec.suspend => condition(

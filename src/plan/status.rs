@@ -26,6 +26,7 @@ pub(crate) fn created(pass: &mut Pass<'_>) {
         Some(trigger) => match (trigger.type_, &trigger.receiver) {
             (TriggerType::Webhook, Some(receiver)) => format!("a push ({receiver})"),
             (TriggerType::Webhook, None) => "a push".into(),
+            (TriggerType::Poll, _) => "the registry's list of tags".into(),
             (TriggerType::Manual, _) => "a person".into(),
         },
         None => "a person".into(),

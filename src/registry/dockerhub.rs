@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::{Delivery, Dialect, ParseError, PushEvent, tidy};
 use crate::api::ImageRef;
+use crate::api::webhook::RegistryType;
 
 const NAME: &str = "dockerhub";
 
@@ -50,6 +51,10 @@ impl Dialect for DockerHub {
         NAME
     }
 
+    fn type_(&self) -> RegistryType {
+        RegistryType::DockerHub
+    }
+
     fn recognises(&self, delivery: &Delivery<'_>) -> bool {
         delivery.has("push_data") && delivery.has("repository")
     }
@@ -76,11 +81,11 @@ mod tests {
     use http::HeaderMap;
     use serde_json::json;
 
-    use super::super::parse;
+    use super::super::{Expect, parse};
     use super::*;
 
     fn event(body: &serde_json::Value) -> Result<PushEvent, ParseError> {
-        let (name, result) = parse(&HeaderMap::new(), body.to_string().as_bytes());
+        let (name, result) = parse(&HeaderMap::new(), body.to_string().as_bytes(), &Expect::default());
         assert_eq!(name, Some(NAME), "{body}");
         result.map(|mut events| events.remove(0))
     }

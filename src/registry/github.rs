@@ -26,6 +26,7 @@ use serde::Deserialize;
 use super::{Delivery, Dialect, ParseError, PushEvent, digest, tidy};
 use crate::api::ImageRef;
 use crate::api::image::written_name;
+use crate::api::webhook::RegistryType;
 
 const NAME: &str = "github";
 const HOST: &str = "ghcr.io";
@@ -108,6 +109,10 @@ impl Dialect for GitHub {
         NAME
     }
 
+    fn type_(&self) -> RegistryType {
+        RegistryType::GitHub
+    }
+
     fn recognises(&self, delivery: &Delivery<'_>) -> bool {
         let others = ["x-gitea-event", "x-forgejo-event", "x-gogs-event"];
         if others.iter().any(|header| delivery.headers.contains_key(*header)) {
@@ -187,7 +192,7 @@ mod tests {
     use http::HeaderMap;
     use serde_json::{Value, json};
 
-    use super::super::parse;
+    use super::super::{Expect, parse};
     use super::*;
 
     const DIGEST: &str = "sha256:89163f2f3d1f1b2f9c7d0b9a31f6f1a1c7f4f9d0b3b0a3c3f2f1e0d9c8b7a695";
@@ -222,7 +227,7 @@ mod tests {
     }
 
     fn event(event: &str, body: &Value) -> Result<PushEvent, ParseError> {
-        let (name, result) = parse(&headers(event), body.to_string().as_bytes());
+        let (name, result) = parse(&headers(event), body.to_string().as_bytes(), &Expect::default());
         assert_eq!(name, Some(NAME));
         result.map(|mut events| events.remove(0))
     }
@@ -237,7 +242,7 @@ mod tests {
         let body = json!({"action": "updated", "registry_package": package()});
         assert_eq!(event("registry_package", &body).expect("a push").image.to_string(), expected);
         // Without headers, by shape.
-        let (_, result) = parse(&HeaderMap::new(), body.to_string().as_bytes());
+        let (_, result) = parse(&HeaderMap::new(), body.to_string().as_bytes(), &Expect::default());
         assert_eq!(result.expect("a push")[0].image.to_string(), expected);
     }
 
@@ -276,7 +281,7 @@ mod tests {
                 "package": {"name": name},
                 "package_version": {"container_metadata": {"tag": {"name": "v2"}}},
             });
-            let (dialect, result) = parse(&HeaderMap::new(), body.to_string().as_bytes());
+            let (dialect, result) = parse(&HeaderMap::new(), body.to_string().as_bytes(), &Expect::default());
             assert_eq!(dialect, Some(NAME));
             assert_eq!(result.expect("a push")[0].image.to_string(), image);
         }
@@ -318,7 +323,7 @@ mod tests {
     fn gitea_is_not_github() {
         let mut headers = headers("package");
         headers.insert("x-gitea-event", "package".parse().expect("a header value"));
-        let (dialect, result) = parse(&headers, payload(&package()).to_string().as_bytes());
+        let (dialect, result) = parse(&headers, payload(&package()).to_string().as_bytes(), &Expect::default());
         assert_eq!(dialect, None);
         assert!(matches!(result, Err(ParseError::Unknown)));
     }

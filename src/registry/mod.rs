@@ -28,6 +28,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::api::ImageRef;
 use crate::api::image::{DEFAULT_REGISTRY, ImageError};
+use crate::api::webhook::RegistryType;
 
 pub use reason::Reason;
 
@@ -43,6 +44,9 @@ const MAX_TEXT: usize = 253;
 pub trait Dialect: Sync {
     /// Its name in `spec.trigger.receiver` and in metrics.
     fn name(&self) -> &'static str;
+
+    /// What a `RegistryWebhook` calls it.
+    fn type_(&self) -> RegistryType;
 
     /// Whether a delivery is written in this dialect. Looks at headers and top-level names; must not claim what another
     /// registry could have sent.
@@ -112,7 +116,18 @@ pub struct Delivery<'a> {
     pub headers: &'a HeaderMap,
     /// As they came in.
     pub body: &'a [u8],
+    /// Host that devices pull from, where the receiver names it. It goes before whatever the payload says.
+    pub registry: Option<&'a str>,
     keys: BTreeSet<String>,
+}
+
+/// What the URL that a delivery came in by expects of it. The default expects nothing: the first URL.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expect<'a> {
+    /// Which registry; anything else is ignored, even when it is understood.
+    pub type_: RegistryType,
+    /// Host that devices pull from, for registries that send none or another one.
+    pub registry: Option<&'a str>,
 }
 
 impl<'a> Delivery<'a> {
@@ -120,14 +135,14 @@ impl<'a> Delivery<'a> {
     ///
     /// # Errors
     /// When the body is no JSON object.
-    pub fn read(headers: &'a HeaderMap, body: &'a [u8]) -> Result<Self, ParseError> {
+    pub fn read(headers: &'a HeaderMap, body: &'a [u8], registry: Option<&'a str>) -> Result<Self, ParseError> {
         let content_type = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
         if content_type.to_ascii_lowercase().starts_with(b"application/x-www-form-urlencoded") && !is_object(body) {
             return Err(ParseError::Form);
         }
         let Outline(keys) =
             serde_json::from_slice(body).map_err(|error| ParseError::Json { what: "a JSON object", error })?;
-        Ok(Self { headers, body, keys })
+        Ok(Self { headers, body, registry, keys })
     }
 
     /// Whether the payload has that name at its top level.
@@ -148,17 +163,23 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// What was pushed, by the first dialect that recognises the delivery; with the name of that dialect, which metrics want
-/// to know of failures too.
+/// What was pushed, by the first dialect that recognises the delivery among those that are expected; with the name of
+/// that dialect, which metrics want to know of failures too.
 ///
 /// # Errors
 /// See [`ParseError`].
-pub fn parse(headers: &HeaderMap, body: &[u8]) -> (Option<&'static str>, Result<Vec<PushEvent>, ParseError>) {
-    let delivery = match Delivery::read(headers, body) {
+pub fn parse(
+    headers: &HeaderMap,
+    body: &[u8],
+    expect: &Expect<'_>,
+) -> (Option<&'static str>, Result<Vec<PushEvent>, ParseError>) {
+    let delivery = match Delivery::read(headers, body, expect.registry) {
         Ok(delivery) => delivery,
         Err(error) => return (None, Err(error)),
     };
-    match DIALECTS.iter().find(|dialect| dialect.recognises(&delivery)) {
+    let expected =
+        |dialect: &&&dyn Dialect| matches!(expect.type_, RegistryType::Auto) || dialect.type_() == expect.type_;
+    match DIALECTS.iter().filter(expected).find(|dialect| dialect.recognises(&delivery)) {
         Some(dialect) => (Some(dialect.name()), dialect.parse(&delivery)),
         None => (None, Err(ParseError::Unknown)),
     }
@@ -227,7 +248,7 @@ mod tests {
     use super::*;
 
     fn error(body: &str) -> String {
-        parse(&HeaderMap::new(), body.as_bytes()).1.expect_err(body).to_string()
+        parse(&HeaderMap::new(), body.as_bytes(), &Expect::default()).1.expect_err(body).to_string()
     }
 
     #[test]
@@ -252,10 +273,10 @@ mod tests {
     fn a_form_is_told_what_to_set() {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", "application/x-www-form-urlencoded".parse().expect("a value"));
-        let (_, result) = parse(&headers, b"payload=%7B%7D");
+        let (_, result) = parse(&headers, b"payload=%7B%7D", &Expect::default());
         assert!(result.expect_err("a form").to_string().contains("application/json"));
         // curl -d says "form" whatever it sends.
-        assert!(matches!(parse(&headers, b"{}").1, Err(ParseError::Unknown)));
+        assert!(matches!(parse(&headers, b"{}", &Expect::default()).1, Err(ParseError::Unknown)));
     }
 
     #[test]
@@ -288,7 +309,7 @@ mod tests {
         if let Some(value) = event.and_then(|event| event.parse().ok()) {
             headers.insert("x-github-event", value);
         }
-        for event in parse(&headers, body).1.into_iter().flatten() {
+        for event in parse(&headers, body, &Expect::default()).1.into_iter().flatten() {
             let image = event.image.to_string();
             assert_eq!(image.parse::<ImageRef>().as_ref(), Ok(&event.image), "canonical, and readable again");
             assert!(event.actor.is_none_or(|actor| actor.chars().count() <= MAX_TEXT));

@@ -90,7 +90,7 @@ impl TagFilter {
     /// # Errors
     /// When the range or an expression doesn't parse, or an expression needs too much memory.
     pub fn new(rule: Option<&TagRule>) -> Result<Self, TagRuleError> {
-        let Some(TagRule { semver, pattern, exclude }) = rule else { return Ok(Self::default()) };
+        let Some(TagRule { semver, pattern, exclude, allow_downgrade: _ }) = rule else { return Ok(Self::default()) };
         Ok(Self {
             range: semver.as_deref().map(range).transpose()?,
             pattern: pattern.as_deref().map(|text| expression("pattern".into(), text)).transpose()?,
@@ -178,6 +178,7 @@ mod tests {
             semver: some(semver),
             pattern: some(pattern),
             exclude: exclude.iter().map(ToString::to_string).collect(),
+            allow_downgrade: false,
         }))
     }
 

@@ -125,7 +125,8 @@ fn every_delivery_makes_a_rollout() {
     let claims: Vec<_> = policies.values().map(Claim::of).collect();
     let mut made = BTreeMap::new();
     for (name, text) in files("json") {
-        let (dialect, events) = tranche::registry::parse(&HeaderMap::new(), text.as_bytes());
+        let (dialect, events) =
+            tranche::registry::parse(&HeaderMap::new(), text.as_bytes(), &tranche::registry::Expect::default());
         let events = events.unwrap_or_else(|error| panic!("{name}: {error}"));
         let [event] = &events[..] else { panic!("{name}: one push") };
         assert_eq!(event.image.tag.as_deref(), Some("v2.0.1"), "{name}");
