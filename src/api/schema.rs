@@ -5,7 +5,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 /// What every duration looks like: as people write it, or as it comes back from whoever has parsed it (`0ns`, `1800000s`,
 /// `1.0005s`). A rollout keeps its policy's durations in its status, and those have been parsed.
-const DURATION: &str = r"^(0ns|[0-9]{1,10}(\.[0-9]{1,9})?[mµ]?s|([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+)$";
+const DURATION: &str = r"^(0ns|[0-9]{1,11}(\.[0-9]{1,9})?[mµ]?s|([0-9]{1,6}(\.[0-9]{1,3})?(ms|s|m|h))+)$";
 
 /// Go duration string, not negative, at most 32 characters: `30s`, `1h30m`.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {

@@ -1,7 +1,7 @@
 //! One device as the gateway keeps it: projected, with everything that many devices share interned.
 //!
 //! Decides which overlay entries apply and what the last report proves, once per revision of the object, so that a poll
-//! only reads. Never decides which image a device gets: that is [`super::gate`], and depends on the moment.
+//! only reads. Never decides which image a device gets: that is [`crate::plan::gate`], and depends on the moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Renders what a device is told: its `apps` with the image that each overlaid repository gets.
 //!
-//! Pure. Chooses nothing: which image a repository gets is [`super::gate`]'s word. Agents create containers from
+//! Pure. Chooses nothing: which image a repository gets is [`crate::plan::gate`]'s word. Agents create containers from
 //! `imageName` and ignore `config.image`, other tools read only the latter, so both are always written.
 
 use std::collections::BTreeMap;

@@ -327,3 +327,6 @@ fn completed_message(pass: &Pass<'_>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,3 +201,6 @@ pub fn previous_image(view: &DeviceView, target: &ImageRef) -> Option<String> {
 fn names(text: &str, image: &ImageRef) -> bool {
     text.parse::<ImageRef>().is_ok_and(|parsed| parsed.same_image(image))
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,20 +84,4 @@ pub fn batch_of(member: &Member<'_>, boundaries: &[u64]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranks_are_as_published() {
-        // Pinned: another value would shuffle the batches of every rollout that runs during an upgrade.
-        assert_eq!(rank("uid", "device"), 0x76b1_c502_94b0_4a50);
-        assert_ne!(rank("uid-a", "device"), rank("uid-b", "device"));
-    }
-
-    #[test]
-    fn sizes_round_up() {
-        assert_eq!([1, 3, 10, 11, 20].map(|total| Size::Percent(10).of(total)), [1, 1, 1, 2, 2]);
-        assert_eq!(Size::Percent(100).of(7), 7);
-        assert_eq!(Size::Count(5).of(3), 3);
-    }
-}
+mod tests;

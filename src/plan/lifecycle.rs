@@ -233,3 +233,6 @@ fn matches_pattern(policy: &ValidatedPolicy, image: &ImageRef) -> Result<(), Str
 pub(crate) fn not_before(pass: &Pass<'_>) -> Option<Timestamp> {
     pass.spec().not_before.as_ref().map(|time| time.0).filter(|time| *time > pass.now)
 }
+
+#[cfg(test)]
+mod tests;

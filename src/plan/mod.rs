@@ -33,6 +33,8 @@ pub mod classify;
 pub mod cohort;
 pub mod deletion;
 pub mod explain;
+#[cfg(test)]
+mod fixture;
 pub mod gate;
 pub mod lifecycle;
 pub mod observed;

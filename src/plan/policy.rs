@@ -124,3 +124,6 @@ fn rejected(old: &[RejectedImage], by_age: &[&ImageRollout], now: Timestamp) -> 
 pub fn has_finalizer(rollout: &ImageRollout) -> bool {
     rollout.finalizers().iter().any(|finalizer| finalizer == ROLLOUT_FINALIZER)
 }
+
+#[cfg(test)]
+mod tests;

@@ -294,3 +294,6 @@ pub fn totals(batches: &[BatchStatus]) -> Totals {
         deferred: sum(|batch| batch.deferred),
     }
 }
+
+#[cfg(test)]
+mod tests;

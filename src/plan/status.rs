@@ -237,3 +237,6 @@ fn gates(status: &ImageRolloutStatus) -> ImageRolloutStatus {
 fn reasons(conditions: &[Condition]) -> Vec<Condition> {
     conditions.iter().map(|condition| Condition { message: String::new(), ..condition.clone() }).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! `PATCH /api/v1/device/state`: what a device says it runs.
 //!
-//! Takes the body in within bounds, has it read by [`parse`] and weighed by [`judge`], both pure, and writes the status
+//! Takes the body in within bounds, has it read by [`parse`] and weighed by [`mod@judge`], both pure, and writes the status
 //! when something that matters changed. The key decides who is speaking; the body may only agree.
 
 use std::io::Read as _;

@@ -1,0 +1,200 @@
+//! Budget, soak, approval, windows: the gates between batches.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::Device;
+use crate::plan::fixture::{Fixture, at, device, entry, failed, policy, reported, rollout};
+use crate::plan::{Plan, StatusWrite, ValidatedPolicy};
+
+/// A device of a batch that has its verdict, or none.
+fn in_batch(name: &str, batch: i32, verdict: Option<bool>) -> Device {
+    let released = if verdict.is_some() { at(0) } else { at(690) };
+    let (image, updates) = match verdict {
+        Some(true) => ("acme/web:v2", json!([])),
+        Some(false) => ("acme/web:v2", failed()),
+        None => ("acme/web:v1", json!([])),
+    };
+    device(
+        name,
+        &json!({
+            "spec": { "images": [entry(&json!({ "batch": batch, "releaseTime": released.to_string() }))] },
+            "status": { "services": [reported(image, "running")], "updates": updates },
+        }),
+    )
+}
+
+/// A rollout whose first batch is open, with these devices, at second 700.
+fn running(spec: &Value, rollout_spec: &Value, devices: &[Device]) -> Fixture {
+    let mut policy_spec = json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }] } });
+    for (key, value) in spec.as_object().unwrap() {
+        policy_spec[key] = value.clone();
+    }
+    let policy = policy(&policy_spec);
+    let mut fixture = Fixture::new(policy, rollout(rollout_spec), devices, at(700));
+    let valid = ValidatedPolicy::new(fixture.policy.as_ref().unwrap()).unwrap();
+    let (plan, mut batches) = valid.resolve(at(0), devices.len(), &[u64::MAX / 2, u64::MAX]);
+    batches[0].start_time = Some(whole_seconds(at(0)));
+    fixture.rollout.status = Some(crate::api::rollout::ImageRolloutStatus {
+        observed_generation: Some(1),
+        phase: Phase::Progressing,
+        plan: Some(plan),
+        batches,
+        current_batch: 1,
+        ..Default::default()
+    });
+    fixture
+}
+
+fn first_batch(healthy: usize, failed: usize, open: usize) -> Vec<Device> {
+    let verdicts = [(healthy, Some(true)), (failed, Some(false)), (open, None)];
+    verdicts
+        .iter()
+        .enumerate()
+        .flat_map(|(kind, (count, verdict))| {
+            (0..*count).map(move |index| in_batch(&format!("d{kind}-{index:02}"), 1, *verdict))
+        })
+        .collect()
+}
+
+#[test]
+fn the_budget_rounds_down_and_trips_early() {
+    for (rate, healthy, failed, open, halts) in [
+        ("0%", 9, 0, 1, false),
+        ("0%", 0, 1, 9, true), // At once, not when the batch is done.
+        ("20%", 0, 2, 8, false),
+        ("20%", 0, 3, 7, true),
+        ("20%", 3, 1, 0, true), // floor(0.8) is none.
+        ("20%", 4, 1, 0, false),
+        ("50%", 1, 1, 0, false),
+        ("99%", 0, 1, 0, true),
+        ("100%", 0, 3, 0, false),
+    ] {
+        let spec = json!({ "failurePolicy": { "maxFailureRate": rate } });
+        let plan = running(&spec, &json!({}), &first_batch(healthy, failed, open)).plan();
+        assert_eq!(plan.status.halted.is_some(), halts, "{rate} of {healthy}+{failed}+{open}");
+        assert_eq!(plan.status.phase == Phase::Halted, halts);
+    }
+}
+
+#[test]
+fn acknowledged_failures_stay_with_their_batch() {
+    let half = json!({ "failurePolicy": { "maxFailureRate": "50%" } });
+    let mut devices = first_batch(0, 2, 0);
+    devices.extend((0..4).map(|index| in_batch(&format!("e{index}"), 2, Some(index != 0))));
+    let mut fixture = running(&half, &json!({ "acknowledgedFailures": 2 }), &devices[..2]);
+    let plan = fixture.settle();
+    assert_eq!((plan.status.halted, plan.status.batches[0].acknowledged), (None, 2));
+    // One more failure, which the budget of its own batch allows.
+    let old = fixture.rollout;
+    let mut fixture = running(&half, &json!({}), &devices);
+    fixture.rollout = old;
+    let status = fixture.rollout.status.as_mut().unwrap();
+    status.current_batch = 2;
+    // The second batch was empty, so that it was done already.
+    status.phase = Phase::Progressing;
+    status.completion_time = None;
+    status.batches[1].start_time = Some(whole_seconds(at(0)));
+    assert_eq!(fixture.plan().status.halted, None);
+    // And one more in the first, which nobody has seen.
+    let more = in_batch("d9", 1, Some(false));
+    fixture.views.push(crate::plan::DeviceView::new(&more));
+    fixture.seen.insert("d9".into(), at(700));
+    assert_eq!(fixture.plan().status.halted.unwrap().batch, 1);
+}
+
+#[test]
+fn a_halt_stays_until_a_person_has_seen_it() {
+    let spec = json!({ "failurePolicy": { "maxFailureRate": "0%" } });
+    let mut fixture = running(&spec, &json!({}), &first_batch(1, 1, 0));
+    let halted = fixture.settle().status.halted.unwrap();
+    assert_eq!((halted.batch, halted.failures), (1, 1));
+    // The device goes away: still halted.
+    fixture.views.truncate(1);
+    assert_eq!(fixture.settle().status.halted.unwrap().failures, 1);
+    fixture.rollout.spec.acknowledged_failures = 1;
+    let plan = fixture.settle();
+    assert_eq!(plan.status.halted, None);
+    assert!(plan.status.resume_time.is_some(), "deadlines start again");
+}
+
+#[test]
+fn nothing_follows_from_a_verdict_that_is_not_stored() {
+    let down = device(
+        "d",
+        &json!({
+            "spec": { "images": [entry(&json!({}))] },
+            "status": { "services": [reported("acme/web:v2", "exited")] },
+        }),
+    );
+    let spec = json!({ "failurePolicy": { "maxFailureRate": "100%" } });
+    let plan = running(&spec, &json!({}), &[down]).plan();
+    assert_eq!(plan.actions.len(), 1);
+    assert_eq!(plan.actions[0].reason, crate::plan::Reason::Verdict);
+    assert_eq!((plan.status.current_batch, plan.status.batches[0].completion_time.clone()), (1, None));
+}
+
+fn waits(plan: &Plan) -> Vec<&'static str> {
+    plan.waiting_on.iter().map(WaitingOn::reason).collect()
+}
+
+#[test]
+fn the_soak_is_never_shorter_than_promised() {
+    let spec = json!({ "strategy": { "batches": [{ "size": "50%", "delay": "10m" }, { "size": "100%" }] } });
+    let mut fixture = running(&spec, &json!({}), &first_batch(2, 0, 0));
+    let plan = fixture.settle();
+    assert_eq!((plan.status.phase, waits(&plan)), (Phase::Soaking, vec!["Soaking"]));
+    assert_eq!(plan.requeue_at, Some(at(1301)));
+    for (second, batch) in [(1299, 1), (1300, 1), (1301, 2)] {
+        fixture.now = at(second);
+        fixture.knowledge.as_of = Some(at(second));
+        assert_eq!(fixture.plan().status.current_batch, batch, "{second}");
+    }
+}
+
+#[test]
+fn gates_in_their_order() {
+    let strategy = |patch: &Value| {
+        let mut base = json!({ "batches": [{ "size": "50%" }, { "size": "100%" }] });
+        base.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+        json!({ "strategy": base })
+    };
+    let shut = strategy(&json!({ "windows": [{ "start": "22:00", "end": "23:00" }] }));
+    let manual = strategy(&json!({ "type": "Manual" }));
+    let flagged = strategy(&json!({ "batches": [{ "size": "50%" }, { "size": "100%", "approval": true }] }));
+    let paused = json!({ "paused": true });
+    let later = json!({ "notBefore": at(5000).to_string() });
+    for (what, spec, rollout_spec, phase, reasons) in [
+        ("paused", json!({}), paused.clone(), Phase::Paused, vec!["Paused"]),
+        ("paused before all else", shut.clone(), paused, Phase::Paused, vec!["Paused"]),
+        ("too early", json!({}), later, Phase::Progressing, vec!["NotBefore"]),
+        ("window", shut, json!({}), Phase::Progressing, vec!["WindowShut"]),
+        ("nobody approved", manual, json!({}), Phase::AwaitingApproval, vec!["AwaitingApproval"]),
+        (
+            "only the first",
+            json!({}),
+            json!({ "approvedBatches": 1 }),
+            Phase::AwaitingApproval,
+            vec!["AwaitingApproval"],
+        ),
+        ("this batch needs it", flagged.clone(), json!({}), Phase::AwaitingApproval, vec!["AwaitingApproval"]),
+        ("and has it", flagged, json!({ "approvedBatches": 2 }), Phase::Completed, vec![]),
+        ("nothing in the way", json!({}), json!({}), Phase::Completed, vec![]),
+    ] {
+        let mut fixture = running(&spec, &rollout_spec, &first_batch(2, 0, 0));
+        let plan = fixture.settle();
+        assert_eq!((plan.status.phase, waits(&plan)), (phase, reasons), "{what}: {}", plan.status.message);
+        assert_eq!(plan.write, StatusWrite::None);
+        assert!(plan.actions.is_empty() && plan.requeue_at.is_none_or(|at| at > fixture.now), "{what}");
+    }
+}
+
+#[test]
+fn open_batches_wait_for_the_time_that_a_person_set() {
+    let waiting = device("d", &json!({}));
+    let mut fixture = running(&json!({}), &json!({ "notBefore": at(5000).to_string() }), &[waiting]);
+    fixture.rollout.status.as_mut().unwrap().current_batch = 2;
+    let plan = fixture.plan();
+    assert!(plan.actions.is_empty());
+    assert_eq!((waits(&plan)[0], plan.requeue_at), ("NotBefore", Some(at(5000))));
+}

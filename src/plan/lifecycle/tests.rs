@@ -1,0 +1,189 @@
+//! Lives of a rollout: who goes first, and what becomes of entries when it goes away.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::{Device, ImageRollout};
+use crate::plan::fixture::{Fixture, at, device, entry, failed, policy, reported, rollout};
+use crate::plan::{Change, StatusWrite};
+
+fn one(patch: &Value) -> Vec<Device> {
+    vec![device("d", patch)]
+}
+
+fn started(rollout_spec: &Value, phase: &str, status: &Value) -> ImageRollout {
+    let mut fixture = Fixture::new(policy(&json!({})), rollout(&json!({})), &one(&json!({})), at(0));
+    let _ = fixture.settle();
+    let mut object = serde_json::to_value(fixture.rollout.status.unwrap()).unwrap();
+    object["phase"] = json!(phase);
+    object.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+    let mut rollout = rollout(rollout_spec);
+    rollout.status = Some(serde_json::from_value(object).unwrap());
+    rollout
+}
+
+fn sibling(name: &str, created: i64, phase: &str) -> ImageRollout {
+    let mut sibling = rollout(&json!({}));
+    sibling.metadata.name = Some(name.into());
+    sibling.metadata.creation_timestamp = Some(Time(at(created)));
+    let status = json!({ "phase": phase, "observedGeneration": 1 });
+    sibling.status = Some(serde_json::from_value(status).unwrap());
+    sibling
+}
+
+#[test]
+fn the_finalizer_comes_first() {
+    let mut rollout = rollout(&json!({}));
+    rollout.metadata.finalizers = None;
+    let plan = Fixture::new(policy(&json!({})), rollout, &one(&json!({})), at(0)).plan();
+    assert_eq!((plan.finalizer, plan.write), (FinalizerChange::Add, StatusWrite::None));
+    assert!(plan.actions.is_empty());
+}
+
+#[test]
+fn precedence() {
+    let back = json!({ "desiredState": "RolledBack", "paused": true });
+    let cancelled = json!({ "desiredState": "Cancelled", "paused": true });
+    let halted = json!({ "halted": { "time": at(0).to_string(), "batch": 1, "failures": 1 } });
+    for (spec, newer, phase) in [
+        (&back, true, Phase::RolledBack),
+        (&cancelled, true, Phase::Cancelled),
+        (&json!({ "paused": true }), true, Phase::Superseded),
+        (&json!({ "paused": true }), false, Phase::Paused),
+        (&json!({}), false, Phase::Halted),
+    ] {
+        let rollout = started(spec, "Halted", &halted);
+        let mut fixture = Fixture::new(policy(&json!({})), rollout, &one(&json!({})), at(10));
+        if newer {
+            fixture.siblings.push(sibling("web-v3", 5, "Pending"));
+        }
+        assert_eq!(fixture.settle().status.phase, phase, "{spec}");
+    }
+}
+
+#[test]
+fn who_takes_over_and_who_waits() {
+    for (on_new_image, name, created, phase, expected) in [
+        ("Replace", "web-v3", 5, "Pending", "Superseded"),
+        ("Replace", "web-v3", 5, "Completed", "Superseded"),
+        ("Replace", "web-v3", 5, "Cancelled", "Progressing"),
+        ("Replace", "web-v3", 5, "RolledBack", "Progressing"),
+        ("Replace", "web-v1", -90, "Progressing", "Pending: rollout web-v1 is being superseded first"),
+        ("Replace", "web-v1", -90, "Completed", "Progressing"),
+        ("Queue", "web-v3", 5, "Pending", "Progressing"),
+        ("Queue", "web-v1", -90, "Halted", "Pending: queued behind rollout web-v1"),
+        ("Queue", "web-v1", -90, "Superseded", "Progressing"),
+        ("Ignore", "web-v3", 5, "Pending", "Progressing"),
+        ("Ignore", "web-v1", -90, "Paused", "Superseded"),
+    ] {
+        let policy = policy(&json!({ "onNewImage": on_new_image }));
+        let mut fixture = Fixture::new(policy, rollout(&json!({})), &one(&json!({})), at(10));
+        fixture.siblings.push(sibling(name, created, phase));
+        let status = fixture.settle().status;
+        let said = format!("{}: {}", status.phase, status.message);
+        assert!(said.starts_with(expected), "{on_new_image}, {name} {phase}: {said}");
+    }
+}
+
+#[test]
+fn one_that_cannot_start_is_nobodys_newer_or_older() {
+    let stuck = |name: &str, created| {
+        let mut sibling = sibling(name, created, "Pending");
+        let condition = crate::api::condition::condition("Stalled", true, "ImageNotMatched", "", None, at(0));
+        sibling.status.as_mut().unwrap().conditions = vec![condition];
+        sibling
+    };
+    for (on_new_image, sibling) in [
+        ("Replace", stuck("web-v3", 5)),
+        ("Replace", stuck("web-v1", -90)),
+        ("Queue", stuck("web-v1", -90)),
+        ("Ignore", stuck("web-v1", -90)),
+    ] {
+        let policy = policy(&json!({ "onNewImage": on_new_image }));
+        let mut fixture = Fixture::new(policy, rollout(&json!({})), &one(&json!({})), at(10));
+        fixture.siblings.push(sibling);
+        assert_eq!(fixture.settle().status.phase, Phase::Progressing, "{on_new_image}");
+    }
+    // One that was never looked at may yet turn out to be stuck.
+    let mut unknown = sibling("web-v3", 5, "Pending");
+    unknown.status = None;
+    let mut fixture = Fixture::new(policy(&json!({})), rollout(&json!({})), &one(&json!({})), at(10));
+    fixture.siblings.push(unknown);
+    assert_eq!(fixture.settle().status.phase, Phase::Progressing);
+}
+
+#[test]
+fn what_keeps_it_from_starting() {
+    let valid = || policy(&json!({}));
+    let senseless = policy(&json!({ "image": { "pattern": "[" } }));
+    let narrow = policy(&json!({ "image": { "pattern": "acme/web:v1*" } }));
+    let suspended = policy(&json!({ "suspend": true }));
+    for (what, policy, spec, devices, reason) in [
+        ("no policy", None, json!({}), 1, "PolicyMissing"),
+        ("no sense", Some(senseless), json!({}), 1, "PolicyInvalid"),
+        ("suspended", Some(suspended), json!({}), 1, "PolicySuspended"),
+        ("another's image", Some(narrow), json!({}), 1, "ImageNotMatched"),
+        ("no image", Some(valid()), json!({ "image": { "tag": "-" } }), 1, "ImageInvalid"),
+        ("not yet", Some(valid()), json!({ "notBefore": at(100).to_string() }), 1, "NotBefore"),
+        ("nobody", Some(valid()), json!({}), 0, "NoDevices"),
+    ] {
+        let devices: Vec<Device> = (0..devices).map(|i| device(&format!("d{i}"), &json!({}))).collect();
+        let mut fixture = Fixture::new(valid(), rollout(&spec), &devices, at(0));
+        fixture.policy = policy;
+        let plan = fixture.settle();
+        assert_eq!(plan.waiting_on.first().map(WaitingOn::reason), Some(reason), "{what}");
+        assert_eq!((plan.status.phase, plan.status.plan), (Phase::Pending, None), "{what}");
+        assert!(plan.actions.is_empty());
+        // A person can end it all the same.
+        fixture.rollout.spec.desired_state = DesiredState::Cancelled;
+        assert_eq!(fixture.settle().status.phase, Phase::Cancelled, "{what}");
+    }
+}
+
+/// What is written to a device when the rollout goes away: its previous image, or nothing.
+#[test]
+fn deletion_rewrites_what_the_gate_holds_back() {
+    const BACK: &str = "docker.io/acme/web:v1";
+    let halted = json!({ "halted": { "time": at(0).to_string(), "batch": 1, "failures": 1 } });
+    let none = json!({});
+    for (spec, phase, status, running, fails, hold, rewritten) in [
+        (json!({}), "Progressing", &none, false, false, false, false),
+        (json!({}), "Completed", &none, false, false, false, false),
+        (json!({}), "Progressing", &none, false, true, false, true),
+        (json!({}), "Progressing", &none, false, false, true, true),
+        (json!({}), "Progressing", &none, true, false, true, false),
+        (json!({ "rollBackDevices": ["d"] }), "Progressing", &none, true, false, false, true),
+        (json!({ "paused": true }), "Paused", &none, false, false, false, true),
+        (json!({ "paused": true }), "Paused", &none, true, false, false, false),
+        (json!({ "paused": true }), "Progressing", &none, false, false, false, true),
+        (json!({}), "Halted", &halted, false, false, false, true),
+        (json!({}), "Halted", &halted, true, false, false, false),
+        (json!({}), "Halted", &halted, true, true, false, true),
+        (json!({ "desiredState": "Cancelled" }), "Cancelled", &none, true, false, false, false),
+        (json!({ "desiredState": "Cancelled" }), "Cancelled", &none, false, false, false, true),
+        (json!({}), "Superseded", &none, false, false, false, true),
+        (json!({ "desiredState": "RolledBack" }), "RollingBack", &none, true, false, false, true),
+        (json!({ "desiredState": "RolledBack" }), "Completed", &none, true, false, true, true),
+    ] {
+        let image = if running { "acme/web:v2" } else { "acme/web:v1" };
+        let patch = json!({
+            "spec": { "hold": hold, "images": [entry(&json!({}))] },
+            "status": { "services": [reported(image, "running")], "updates": if fails { failed() } else { json!([]) } },
+        });
+        let mut rollout = started(&spec, phase, status);
+        rollout.metadata.deletion_timestamp = Some(Time(at(900)));
+        let plan = Fixture::new(policy(&json!({})), rollout, &one(&patch), at(1000)).plan();
+        let what = format!("{phase} {spec} running: {running}, failed: {fails}, held: {hold}");
+        assert_eq!(plan.finalizer == FinalizerChange::Remove, !rewritten, "{what}");
+        let written: Vec<Option<String>> = plan
+            .actions
+            .iter()
+            .map(|action| match &action.change {
+                Change::Images { manager: _, entries } => entries[0].image.clone(),
+                Change::Verdicts { .. } => None,
+            })
+            .collect();
+        assert_eq!(written, if rewritten { vec![Some(BACK.to_owned())] } else { vec![] }, "{what}");
+    }
+}
