@@ -1,5 +1,7 @@
 //! The kinds that are served: ours by their generated CRDs, so that a change of theirs is a change here, and Events.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 /// One served kind.
@@ -13,8 +15,13 @@ pub struct Kind {
     pub schema: Option<Value>,
 }
 
-/// All of them.
-pub fn kinds() -> Vec<Kind> {
+/// All of them, made once for all servers of a process.
+pub fn kinds() -> &'static [Kind] {
+    static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(all);
+    &KINDS
+}
+
+fn all() -> Vec<Kind> {
     let mut kinds: Vec<Kind> = tranche::api::crds().iter().map(custom).collect();
     kinds.push(Kind {
         api_version: "events.k8s.io/v1".into(),

@@ -46,7 +46,7 @@ use store::{Key, Revision, Store};
 pub const NAMESPACE: &str = "default";
 
 pub struct ApiServer {
-    kinds: Vec<Kind>,
+    kinds: &'static [Kind],
     store: Mutex<Store>,
     /// A revision was made, or the switches below were moved.
     changed: Notify,

@@ -1,6 +1,11 @@
 //! What a structural schema does to a write: unknown fields go, defaults come, and what it forbids is refused. Rules in
 //! CEL are not evaluated; the real API server is asked about those elsewhere.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use parking_lot::Mutex;
+use regex::Regex;
 use serde_json::{Map, Value};
 
 /// The schema of one field of an object; `None` where the schema says nothing about it.
@@ -62,6 +67,13 @@ pub fn settle(value: &mut Value, schema: &Value) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Patterns are few and objects many, so each is compiled once.
+fn matches(pattern: &str, text: &str) -> bool {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock();
+    known.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap()).is_match(text)
 }
 
 fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -127,8 +139,7 @@ pub fn faults(at: &str, value: &Value, schema: &Value) -> Vec<String> {
             {
                 fault(format!("{length} characters are too many or too few: {text}"));
             }
-            let pattern = schema["pattern"].as_str().map(|pattern| regex::Regex::new(pattern).unwrap());
-            if pattern.is_some_and(|pattern| !pattern.is_match(text)) {
+            if schema["pattern"].as_str().is_some_and(|pattern| !matches(pattern, text)) {
                 fault(format!("must match {}: {text}", schema["pattern"]));
             }
             if schema["format"] == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
