@@ -96,7 +96,8 @@ impl World {
 
     /// The devices as the planner sees them.
     pub fn look(&self) -> anyhow::Result<Look<'_>> {
-        let subject = Subject::new(&self.0.rollout, self.policy()).map_err(|why| anyhow::anyhow!("{why}"))?;
+        let subject =
+            Subject::new(&self.0.rollout, self.policy(), &self.0.resolution).map_err(|why| anyhow::anyhow!("{why}"))?;
         Ok(Look { world: self, members: self.0.members(&subject), subject })
     }
 
@@ -144,7 +145,9 @@ impl Look<'_> {
             policy: world.policy(),
             subject: Ok(subject),
             siblings: &world.0.siblings,
+            resolution: &world.0.resolution,
             members,
+            left: None,
             knowledge: world.0.knowledge,
         }
     }

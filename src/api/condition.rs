@@ -12,6 +12,8 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// Present and True when only a person can get it going again.
 pub const STALLED: &str = "Stalled";
+/// On a policy, present and True when devices that it selects belong to a more specific one.
+pub const OVERLAPPED: &str = "Overlapped";
 /// On a rollout: some devices are left alone because somebody else decides over their image.
 pub const DEVICES_IN_CONFLICT: &str = "DevicesInConflict";
 /// On a device: it polled or reported lately.

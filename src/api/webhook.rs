@@ -30,15 +30,13 @@ use super::schema;
     printcolumn(name = "Rejected", type_ = "integer", json_path = ".status.rejected"),
     printcolumn(name = "Last", type_ = "date", json_path = ".status.lastDelivery.time"),
     printcolumn(name = "Path", type_ = "string", json_path = ".status.path", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
-)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = kube::core::Rule::new("self.type != 'GoogleArtifactRegistry' || has(self.oidc)")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = kube::core::Rule::new("self.spec.type != 'GoogleArtifactRegistry' || has(self.spec.oidc)")
         .message("type GoogleArtifactRegistry needs oidc: Pub/Sub proves itself by a signed token, and by nothing else"),
-    validation = kube::core::Rule::new("!(self.type in ['Nexus', 'Zot']) || has(self.registry)")
+    validation = kube::core::Rule::new("!(self.spec.type in ['Nexus', 'Zot']) || has(self.spec.registry)")
         .message("this registry does not say its own name in a webhook: set registry to the host that devices pull from"),
 )]
+#[serde(rename_all = "camelCase")]
 pub struct RegistryWebhookSpec {
     /// Which registry delivers here. Auto tells them apart by what they send; a type refuses everything else.
     #[serde(default, rename = "type")]

@@ -158,7 +158,8 @@ pub fn render(mut objects: Objects, now: Timestamp, output: Output) -> anyhow::R
             let siblings: Vec<ImageRollout> =
                 objects.rollouts.iter().filter(|other| same(&other.namespace())).cloned().collect();
             let (here, knowledge) = (index.devices(&namespace), index.knowledge(&namespace));
-            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, knowledge);
+            let others = objects.policies.iter().filter(|policy| same(&policy.namespace()));
+            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, knowledge).among(others);
             let (plan, reports) = snapshot.plan(now, |observed, plan| devices(observed, plan, now));
             as_json(rollout, &plan, &reports)
         })

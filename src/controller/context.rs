@@ -168,6 +168,15 @@ impl Context {
         })
     }
 
+    /// Every policy of a namespace, readable or not.
+    #[must_use]
+    pub fn policies(&self, namespace: &str) -> Vec<Arc<DeserializeGuard<ImageUpdatePolicy>>> {
+        let Some((_, store)) = self.stores.get() else { return Vec::new() };
+        let mut policies = store.state();
+        policies.retain(|policy| policy.meta().namespace.as_deref() == Some(namespace));
+        policies
+    }
+
     /// The rollout, or what our own last write made of it if the watch has not brought that yet.
     #[must_use]
     pub fn freshest(&self, rollout: ImageRollout) -> ImageRollout {

@@ -5,8 +5,10 @@ use kube::ResourceExt as _;
 use crate::api::{ImageRollout, ImageUpdatePolicy};
 use crate::plan::classify::{Target, member};
 use crate::plan::observed::{Knowledge, Member, Observed, PolicyState, Sibling};
-use crate::plan::validated::{Invalid, Subject, ValidatedPolicy};
-use crate::plan::{Plan, WaitingOn, plan};
+use crate::plan::rivals::{self, Rival};
+use crate::plan::subject::rollout_image;
+use crate::plan::validated::{Invalid, ValidatedPolicy};
+use crate::plan::{Plan, Resolution, Subject, WaitingOn, plan};
 
 use super::devices::Known;
 
@@ -23,6 +25,10 @@ pub struct Snapshot {
     pub devices: Vec<Known>,
     /// How much is known of which devices are there.
     pub knowledge: Knowledge,
+    /// What the registry says of its tag.
+    pub resolution: Resolution,
+    /// Policies that go before its own.
+    pub rivals: Vec<Rival>,
 }
 
 impl Snapshot {
@@ -49,7 +55,25 @@ impl Snapshot {
         let policy = policy.map(|policy| {
             policy.and_then(|policy| ValidatedPolicy::new(&policy).map_err(|error: Invalid| error.to_string()))
         });
-        Self { rollout, policy, siblings, devices, knowledge }
+        Self { rollout, policy, siblings, devices, knowledge, resolution: Resolution::Unasked, rivals: Vec::new() }
+    }
+
+    /// With what the registry says.
+    #[must_use]
+    pub fn with_resolution(self, resolution: Resolution) -> Self {
+        Self { resolution, ..self }
+    }
+
+    /// Among these policies of its namespace.
+    #[must_use]
+    pub fn among<'a>(self, policies: impl IntoIterator<Item = &'a ImageUpdatePolicy>) -> Self {
+        let rivals = match (&self.policy, rollout_image(&self.rollout.spec)) {
+            (Some(Ok(policy)), Ok(image)) => {
+                rivals::rivals(&self.rollout.spec.policy_ref.name, &policy.pattern, &image, policies)
+            }
+            (None | Some(_), _) => Vec::new(),
+        };
+        Self { rivals, ..self }
     }
 
     /// One pass of the planner over it; `look` sees what the planner saw.
@@ -59,14 +83,16 @@ impl Snapshot {
             Some(Err(why)) => PolicyState::Invalid(why),
             Some(Ok(policy)) => PolicyState::Valid(policy),
         };
-        let subject: Result<Subject, WaitingOn> = Subject::new(&self.rollout, policy);
+        let subject: Result<Subject, WaitingOn> = Subject::new(&self.rollout, policy, &self.resolution);
         let members = subject.as_ref().map(|subject| self.members(subject)).unwrap_or_default();
         let observed = Observed {
             rollout: &self.rollout,
             policy,
             subject: subject.as_ref(),
             siblings: &self.siblings,
+            resolution: &self.resolution,
             members: &members,
+            left: self.left(&subject, &members),
             // A gateway whose clock runs ahead must not make time go faster for devices.
             knowledge: Knowledge { as_of: self.knowledge.as_of.map(|at| at.min(now)), ..self.knowledge },
         };
@@ -89,9 +115,26 @@ impl Snapshot {
             image: &subject.image,
             manager: &manager,
             rules: &subject.rules,
+            rivals: &self.rivals,
         };
         let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
         self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()
+    }
+}
+
+impl Snapshot {
+    /// Devices that would be members but for a rival, where there are no members at all: that has to be explained.
+    fn left(&self, subject: &Result<Subject, WaitingOn>, members: &[Member<'_>]) -> Option<(&str, usize)> {
+        let (Ok(subject), true) = (subject, members.is_empty() && !self.rivals.is_empty()) else { return None };
+        let repository = subject.image.repository.as_str();
+        let claimed = |known: &&Known| {
+            let view = &known.view;
+            view.services_of(repository).next().is_some() && subject.rules.claims(&view.name, &view.labels)
+        };
+        let devices: Vec<&Known> = self.devices.iter().filter(claimed).collect();
+        let first = devices.first()?;
+        let rival = self.rivals.iter().find(|rival| rival.claims(&first.view.name, &first.view.labels))?;
+        Some((&rival.policy, devices.len()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One pass over one policy: its status, and finished rollouts that are too many.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
 use crate::plan::policy::plan_policy;
+use crate::plan::rivals::{self, Rival};
 use crate::plan::validated::ValidatedPolicy;
 
 use super::backoff::jittered;
@@ -52,7 +54,8 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
     let valid = ValidatedPolicy::new(policy);
-    let plan = plan_policy(policy, valid.as_ref(), &rollouts, context.clock.now());
+    let plan =
+        plan_policy(policy, valid.as_ref(), &rollouts, &overlaps(policy, &namespace, context), context.clock.now());
     if plan.changed {
         let api: Api<ImageUpdatePolicy> = Api::namespaced(context.client.clone(), &namespace);
         let body = json!({
@@ -79,6 +82,15 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
         }
     }
     Ok(())
+}
+
+/// Devices that it selects and that are a more specific policy's.
+fn overlaps(policy: &ImageUpdatePolicy, namespace: &str, context: &Context) -> BTreeMap<String, usize> {
+    let Some(own) = Rival::of(policy) else { return BTreeMap::new() };
+    let others = context.policies(namespace);
+    let others = others.iter().filter_map(|other| other.0.as_ref().ok());
+    let devices = context.devices.devices(namespace);
+    rivals::overlaps(&policy.name_any(), &own, others, devices.iter().map(|known| known.view.as_ref()))
 }
 
 fn key(guard: &DeserializeGuard<ImageUpdatePolicy>) -> PolicyRef {

@@ -61,7 +61,8 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
         &siblings,
         context.devices.devices(&namespace),
         context.devices.knowledge(&namespace),
-    );
+    )
+    .among(context.policies(&namespace).iter().filter_map(|policy| policy.0.as_ref().ok()));
     let (plan, ()) = snapshot.plan(now, |_, _| ());
     carry_out(context, &snapshot.rollout, owner.as_ref(), &namespace, &key, plan, now).await
 }

@@ -11,7 +11,8 @@ use crate::api::time::whole_seconds;
 
 use super::progress::{Clock, Progress, Tally};
 use super::report::WaitingOn;
-use super::validated::{Rules, Subject};
+use super::subject::Subject;
+use super::validated::Rules;
 use super::window::{Opening, opening};
 use super::{Pass, cohort, lifecycle, release, rollback, status};
 

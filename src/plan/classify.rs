@@ -9,6 +9,7 @@ use crate::api::ImageRef;
 
 use super::cohort::rank;
 use super::observed::{DeviceView, Evidence, Member, Standing};
+use super::rivals::Rival;
 use super::validated::Rules;
 
 /// One rollout, as far as a device's place in it depends on it.
@@ -26,6 +27,8 @@ pub struct Target<'a> {
     pub manager: &'a str,
     /// What the rollout goes by.
     pub rules: &'a Rules,
+    /// Policies that go before its own; their devices are theirs.
+    pub rivals: &'a [Rival],
 }
 
 impl Target<'_> {
@@ -43,7 +46,8 @@ pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &
     let entry = view.entry(repository).filter(|entry| target.wrote(&entry.entry.rollout, &entry.entry.release_time));
     let in_cohort = !view.deleting
         && view.services_of(repository).next().is_some()
-        && target.rules.claims(&view.name, &view.labels);
+        && target.rules.claims(&view.name, &view.labels)
+        && !target.rivals.iter().any(|rival| rival.claims(&view.name, &view.labels));
     if entry.is_none() && !in_cohort {
         return None;
     }

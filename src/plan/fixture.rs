@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::api::{Device, ImageRollout, ImageUpdatePolicy, ROLLOUT_FINALIZER};
 
 use super::classify::{Target, member};
-use super::validated::{Subject, ValidatedPolicy};
+use super::resolution::Resolution;
+use super::subject::Subject;
+use super::validated::ValidatedPolicy;
 use super::{DeviceView, Knowledge, Member, Observed, Plan, PolicyState, Sibling, plan};
 
 pub(crate) const REPOSITORY: &str = "docker.io/acme/web";
@@ -105,6 +107,7 @@ pub(crate) struct Fixture {
     pub(crate) views: Vec<DeviceView>,
     pub(crate) seen: BTreeMap<String, Timestamp>,
     pub(crate) knowledge: Knowledge,
+    pub(crate) resolution: Resolution,
     pub(crate) now: Timestamp,
 }
 
@@ -114,7 +117,16 @@ impl Fixture {
         let views: Vec<DeviceView> = devices.iter().map(DeviceView::new).collect();
         let seen = views.iter().map(|view| (view.name.clone(), now)).collect();
         let knowledge = Knowledge { as_of: Some(now), since: None, interval: 10 };
-        Self { policy: Some(policy), rollout, siblings: Vec::new(), views, seen, knowledge, now }
+        Self {
+            policy: Some(policy),
+            rollout,
+            siblings: Vec::new(),
+            views,
+            seen,
+            knowledge,
+            resolution: Resolution::Unasked,
+            now,
+        }
     }
 
     /// One pass.
@@ -141,7 +153,7 @@ impl Fixture {
             Some(Err(why)) => PolicyState::Invalid(why),
             Some(Ok(policy)) => PolicyState::Valid(policy),
         };
-        let subject = Subject::new(&self.rollout, policy);
+        let subject = Subject::new(&self.rollout, policy, &self.resolution);
         let members: Vec<Member<'_>> = subject.as_ref().map(|subject| self.members(subject)).unwrap_or_default();
         let siblings: Vec<Sibling> = self.siblings.iter().map(Sibling::new).collect();
         look(&Observed {
@@ -149,7 +161,9 @@ impl Fixture {
             policy,
             subject: subject.as_ref(),
             siblings: &siblings,
+            resolution: &self.resolution,
             members: &members,
+            left: None,
             knowledge: self.knowledge,
         })
     }
@@ -162,6 +176,7 @@ impl Fixture {
             image: &subject.image,
             manager: "tranche-policy/web",
             rules: &subject.rules,
+            rivals: &[],
         };
         self.views.iter().filter_map(|view| member(view, self.seen.get(&view.name).copied(), &target)).collect()
     }

@@ -6,13 +6,15 @@ use jiff::Timestamp;
 
 use crate::api::condition::truncate;
 use crate::api::policy::OnNewImage;
-use crate::api::rollout::{DesiredState, Phase};
+use crate::api::rollout::{DesiredState, Phase, Trigger, TriggerType};
 use crate::api::time::whole_seconds;
 use crate::api::{ImageRef, ROLLOUT_FINALIZER};
 
 use super::observed::{Age, PolicyState, Sibling};
 use super::report::WaitingOn;
-use super::validated::{Subject, ValidatedPolicy};
+use super::resolution::{self, Step};
+use super::subject::{Subject, rollout_image};
+use super::validated::ValidatedPolicy;
 use super::{FinalizerChange, Pass, advance, cohort, deletion, release, rollback, status};
 
 pub(crate) fn run(pass: &mut Pass<'_>) {
@@ -167,9 +169,9 @@ pub(crate) fn is_latest(pass: &Pass<'_>) -> bool {
 /// Fixes the batches, or says what is missing.
 fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     let policy = policy(pass)?;
-    let name = || pass.spec().policy_ref.name.clone();
-    let image = super::validated::rollout_image(&pass.spec().clone())
-        .map_err(|error| WaitingOn::ImageInvalid { why: error.to_string() })?;
+    let spec = pass.spec();
+    let name = || spec.policy_ref.name.clone();
+    let image = rollout_image(pass.spec()).map_err(|error| WaitingOn::ImageInvalid { why: error.to_string() })?;
     matches_pattern(policy, &image).map_err(|pattern| WaitingOn::ImageNotMatched {
         policy: name(),
         pattern,
@@ -181,6 +183,11 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     if let Some(time) = not_before(pass) {
         return Err(WaitingOn::NotBefore { time });
     }
+    if let Some(why) = outrun(pass, policy) {
+        end(pass, Phase::Superseded, &why);
+        return Ok(());
+    }
+    let Some(digest) = resolved(pass, policy, &image)? else { return Ok(()) };
     let mine = Age::of(pass.observed.rollout);
     let holds_up = |sibling: &&Sibling| sibling.age < mine && sibling.is_active() && !sibling.is_stuck;
     let older = pass.observed.siblings.iter().filter(holds_up);
@@ -197,7 +204,10 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
         }
     }
     if pass.observed.members.is_empty() {
-        return Err(WaitingOn::NoDevices { policy: name(), repository: image.repository });
+        return Err(match pass.observed.left {
+            Some((other, devices)) => WaitingOn::LeftToOthers { policy: name(), devices, other: other.to_owned() },
+            None => WaitingOn::NoDevices { policy: name(), repository: image.repository },
+        });
     }
     let members = pass.observed.members;
     let boundaries = cohort::boundaries(members, &policy.sizes);
@@ -205,10 +215,79 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     pass.status.plan = Some(plan);
     pass.status.batches = batches;
     pass.status.image = Some(subject.image.to_string());
+    pass.status.digest = digest;
     pass.status.current_batch = 0;
     let sizes = policy.batches.len();
     status::note(pass, "RolloutStarted", format!("{} devices in {sizes} batches", members.len()));
     Ok(())
+}
+
+/// Why something else came first, if so: a push may take long to be told of, or to get the registry's word.
+fn outrun(pass: &Pass<'_>, policy: &ValidatedPolicy) -> Option<String> {
+    let mine = Age::of(pass.observed.rollout);
+    let standing = || pass.observed.siblings.iter().filter(|sibling| counts(sibling));
+    if let Some(newer) = standing().find(|sibling| sibling.age > mine && sibling.has_started) {
+        return Some(format!("not rolled out: {} is newer and has started", newer.name));
+    }
+    // A person who makes a rollout means it.
+    let by_itself = |trigger: &Trigger| trigger.type_ != TriggerType::Manual;
+    let rule = policy.spec.tags.as_ref();
+    if !pass.spec().trigger.as_ref().is_some_and(by_itself) || rule.is_some_and(|rule| rule.allow_downgrade) {
+        return None;
+    }
+    let tag = pass.spec().image.tag.as_deref()?;
+    let is_lower = |sibling: &&Sibling| sibling.tag.as_deref().is_some_and(|than| policy.tags.is_older(tag, than));
+    let higher = standing().find(is_lower)?;
+    let than = higher.tag.as_deref().unwrap_or_default();
+    Some(format!(
+        "not rolled out: {tag} is older than {than}, which {} brings; set spec.tags.allowDowngrade of the policy to allow it",
+        higher.name
+    ))
+}
+
+/// The registry's word on the image: a digest, or none where it isn't asked. `None` when the rollout ended over it.
+fn resolved(
+    pass: &mut Pass<'_>,
+    policy: &ValidatedPolicy,
+    image: &ImageRef,
+) -> Result<Option<Option<String>>, WaitingOn> {
+    let created = pass.observed.rollout.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let digest = match resolution::judge(image, pass.observed.resolution, created, pass.now) {
+        Step::Start(digest) => digest,
+        Step::Wait(on, again) => {
+            if let Some(again) = again {
+                pass.requeue(again);
+            }
+            return Err(on);
+        }
+        Step::Fail(why) => {
+            end(pass, Phase::Failed, &why);
+            return Ok(None);
+        }
+    };
+    if let Some(rejected) = rejected(pass, policy, image, digest.as_deref()) {
+        end(pass, Phase::Failed, &rejected);
+        return Ok(None);
+    }
+    Ok(Some(digest))
+}
+
+/// The policy remembers these very bits as rolled back, and nobody asked for them by name.
+fn rejected(pass: &Pass<'_>, policy: &ValidatedPolicy, image: &ImageRef, digest: Option<&str>) -> Option<String> {
+    if pass.spec().trigger.as_ref().is_none_or(|trigger| trigger.type_ == TriggerType::Manual) {
+        return None;
+    }
+    let digest = digest.or(image.digest.as_deref())?;
+    let same = policy.rejected.iter().find(|rejected| {
+        rejected.rollout != pass.name()
+            && rejected.image.parse::<ImageRef>().is_ok_and(|rejected| {
+                rejected.repository == image.repository && rejected.digest.as_deref() == Some(digest)
+            })
+    })?;
+    Some(format!(
+        "not rolled out: {} was rolled back by {}; create an ImageRollout to try it again",
+        same.image, same.rollout
+    ))
 }
 
 fn policy<'a>(pass: &Pass<'a>) -> Result<&'a ValidatedPolicy, WaitingOn> {

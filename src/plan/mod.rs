@@ -17,7 +17,7 @@
 //! | --- | --- |
 //! | being deleted: tell devices what they are to run without this rollout | [`deletion`] |
 //! | ended, rolled back, cancelled, superseded by a newer one | [`lifecycle`] |
-//! | not started: what is missing; else fix the batches | [`lifecycle`], [`cohort`] |
+//! | not started: what is missing; else fix the batches | [`lifecycle`], [`resolution`], [`cohort`] |
 //! | sums per batch, failure budget (the error gate) | [`progress`], [`advance`] |
 //! | complete, soak, open the next batch (the success gates) | [`advance`] |
 //! | release, store verdicts, send back | [`release`], [`rollback`] |
@@ -42,10 +42,13 @@ pub mod policy;
 pub mod progress;
 pub mod release;
 pub mod report;
+pub mod resolution;
+pub mod rivals;
 pub mod rollback;
 pub mod selector;
 pub mod services;
 pub mod status;
+pub mod subject;
 pub mod validated;
 pub mod window;
 
@@ -54,7 +57,9 @@ use jiff::Timestamp;
 pub use actions::{Action, Change, Reason};
 pub use observed::{DeviceView, Knowledge, Member, Observed, PolicyState, Sibling};
 pub use report::WaitingOn;
-pub use validated::{Subject, ValidatedPolicy};
+pub use resolution::Resolution;
+pub use subject::Subject;
+pub use validated::ValidatedPolicy;
 
 use crate::api::rollout::{ImageRolloutStatus, Phase};
 

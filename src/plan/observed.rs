@@ -13,8 +13,10 @@ use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
 use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase};
 
 use super::report::WaitingOn;
+use super::resolution::Resolution;
 use super::services::{declared_services, declared_text, is_of};
-use super::validated::{Subject, ValidatedPolicy};
+use super::subject::Subject;
+use super::validated::ValidatedPolicy;
 
 /// A device, projected.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -189,10 +191,14 @@ pub struct Sibling {
     pub name: String,
     /// Where it stands among them.
     pub age: Age,
+    /// Its tag.
+    pub tag: Option<String>,
     /// Its phase.
     pub phase: Phase,
     /// What a person wants of it.
     pub desired: DesiredState,
+    /// Its batches are fixed.
+    pub has_started: bool,
     /// Its first pass has been made, so that `is_stuck` says something.
     pub is_known: bool,
     /// It has not started and does not by itself: it holds nobody up and takes nobody's place.
@@ -207,7 +213,9 @@ impl Sibling {
         Self {
             name: rollout.name_any(),
             age: Age::of(rollout),
+            tag: rollout.spec.image.tag.clone(),
             phase: status.map(|status| status.phase).unwrap_or_default(),
+            has_started: status.is_some_and(|status| status.plan.is_some()),
             desired: rollout.spec.desired_state,
             is_known: status.is_some_and(|status| status.observed_generation.is_some()),
             is_stuck: status.is_some_and(is_stuck),
@@ -230,8 +238,7 @@ fn is_stuck(status: &ImageRolloutStatus) -> bool {
     status.plan.is_none()
         && !status.phase.is_terminal()
         && (crate::api::condition::is_true(&status.conditions, crate::api::condition::STALLED)
-            || waits("PolicySuspended")
-            || waits("NotBefore"))
+            || ["PolicySuspended", "NotBefore", "AwaitingRegistry", "DigestMismatch"].into_iter().any(waits))
 }
 
 /// Order of rollouts in time: creation (whole seconds), then the moment that the push came in, then the name.
@@ -276,8 +283,12 @@ pub struct Observed<'a> {
     pub subject: Result<&'a Subject, &'a WaitingOn>,
     /// The other rollouts of the same policy and repository.
     pub siblings: &'a [Sibling],
+    /// What the registry says of its tag; of no matter once it has started.
+    pub resolution: &'a Resolution,
     /// Its devices: the cohort, and whoever carries an entry of this rollout.
     pub members: &'a [Member<'a>],
+    /// Devices that it leaves to a more specific policy, and one such policy.
+    pub left: Option<(&'a str, usize)>,
     /// How much is known of which devices are there.
     pub knowledge: Knowledge,
 }

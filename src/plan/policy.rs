@@ -1,5 +1,7 @@
 //! A policy's status, from the policy and its rollouts; and which finished rollouts are too many.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
@@ -10,7 +12,8 @@ use crate::api::time::whole_seconds;
 use crate::api::{ImageUpdatePolicy, ROLLOUT_FINALIZER};
 
 use super::observed::Age;
-use super::validated::{Invalid, ValidatedPolicy, rollout_image};
+use super::subject::resolved_image;
+use super::validated::{Invalid, ValidatedPolicy};
 
 /// Rejected images that are remembered; the bound of the CRD.
 const MAX_REJECTED: usize = 20;
@@ -27,11 +30,13 @@ pub struct PolicyPlan {
     pub prune: Vec<String>,
 }
 
-/// Decides what to do about one policy. `rollouts` are all those that name it.
+/// Decides what to do about one policy. `rollouts` are all those that name it; `overlaps` how many of its devices belong
+/// to which more specific policy.
 pub fn plan_policy(
     policy: &ImageUpdatePolicy,
     valid: Result<&ValidatedPolicy, &Invalid>,
     rollouts: &[&ImageRollout],
+    overlaps: &BTreeMap<String, usize>,
     now: Timestamp,
 ) -> PolicyPlan {
     let old = policy.status.clone().unwrap_or_default();
@@ -70,6 +75,12 @@ pub fn plan_policy(
     if let Err(error) = valid {
         conditions.push(condition(condition::STALLED, true, "Invalid", error.to_string(), generation, now));
     }
+    if let Some((other, _)) = overlaps.iter().max_by_key(|(_, devices)| **devices) {
+        let (devices, all): (usize, usize) = (overlaps.values().sum(), overlaps.len());
+        let others = if all == 1 { other.clone() } else { format!("{all} others, such as {other}") };
+        let text = format!("{devices} of its devices belong to {others}: more specific for the same images");
+        conditions.push(condition(condition::OVERLAPPED, true, "MoreSpecificPolicy", text, generation, now));
+    }
     for condition in &mut conditions {
         condition.last_transition_time = whole_seconds(now);
     }
@@ -99,7 +110,7 @@ fn shown_image(rollout: &ImageRollout) -> String {
         .status
         .as_ref()
         .and_then(|status| status.image.clone())
-        .or_else(|| rollout_image(&rollout.spec).ok().map(|image| image.to_string()))
+        .or_else(|| resolved_image(rollout).ok().map(|image| image.to_string()))
         .unwrap_or_else(|| rollout.spec.image.repository.clone())
 }
 
@@ -112,7 +123,7 @@ fn rejected(old: &[RejectedImage], by_age: &[&ImageRollout], now: Timestamp) -> 
         let went_back = status.rollback_time.is_some() || status.phase == Phase::RolledBack;
         if went_back
             && !list.iter().any(|entry| entry.rollout == name)
-            && let Ok(image) = rollout_image(&rollout.spec)
+            && let Ok(image) = resolved_image(rollout)
         {
             let time = status.rollback_time.clone().unwrap_or_else(|| whole_seconds(now));
             list.push(RejectedImage { image: image.to_string(), rollout: name, time });

@@ -8,7 +8,7 @@ use super::advance::{Judged, judge};
 use super::classify::previous_image;
 use super::observed::{Age, DeviceView, Evidence, Member, Standing};
 use super::progress::{Clock, Progress};
-use super::validated::Subject;
+use super::subject::Subject;
 use super::window::{Opening, opening};
 use super::{MAX_ACTIONS, Pass, lifecycle, rollback, status};
 

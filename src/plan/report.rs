@@ -22,7 +22,10 @@ pub enum WaitingOn {
     OlderRollout { rollout: String },
     Queue { rollout: String },
     NotBefore { time: Timestamp },
+    Registry { image: String, why: Option<(String, Timestamp)> },
+    DigestMismatch { image: String, announced: String, found: String, until: Timestamp },
     NoDevices { policy: String, repository: String },
+    LeftToOthers { policy: String, devices: usize, other: String },
     GatewaySilent { since: Option<Timestamp> },
     Paused,
     Halted { batch: usize, failed: i32, devices: i32, tolerated: i32, failures: i32 },
@@ -50,7 +53,10 @@ impl WaitingOn {
             Self::OlderRollout { .. } => "OlderRollout",
             Self::Queue { .. } => "Queued",
             Self::NotBefore { .. } => "NotBefore",
+            Self::Registry { .. } => "AwaitingRegistry",
+            Self::DigestMismatch { .. } => "DigestMismatch",
             Self::NoDevices { .. } => "NoDevices",
+            Self::LeftToOthers { .. } => "LeftToOthers",
             Self::GatewaySilent { .. } => "GatewaySilent",
             Self::Paused => "Paused",
             Self::Halted { .. } => "Halted",
@@ -80,7 +86,10 @@ impl WaitingOn {
             | Self::OlderRollout { .. }
             | Self::Queue { .. }
             | Self::NotBefore { .. }
+            | Self::Registry { .. }
+            | Self::DigestMismatch { .. }
             | Self::NoDevices { .. }
+            | Self::LeftToOthers { .. }
             | Self::GatewaySilent { .. }
             | Self::Paused
             | Self::Window { .. }
@@ -110,6 +119,22 @@ impl fmt::Display for WaitingOn {
             Self::OlderRollout { rollout } => write!(f, "rollout {rollout} is being superseded first"),
             Self::Queue { rollout } => write!(f, "queued behind rollout {rollout}"),
             Self::NotBefore { time } => write!(f, "nothing is released before {}", clock(*time)),
+            Self::Registry { image, why: None } => write!(f, "asking the registry what {image} stands for"),
+            Self::Registry { image, why: Some((why, again)) } => write!(
+                f,
+                "the registry does not say what {image} stands for: {why}; asked again at {}, \
+                 or set spec.image.offer of the policy to Tag to go by the tag",
+                clock(*again)
+            ),
+            Self::DigestMismatch { image, announced, found, until } => write!(
+                f,
+                "the push announced {image} as {announced}, and the registry has {found} for it; given up at {}",
+                clock(*until)
+            ),
+            Self::LeftToOthers { policy, devices, other } => write!(
+                f,
+                "all {devices} devices that policy {policy} selects belong to more specific policies, such as {other}"
+            ),
             Self::NoDevices { policy, repository } => {
                 write!(f, "no device that policy {policy} selects has a service of {repository}")
             }

@@ -16,7 +16,7 @@ use super::advance::Judged;
 use super::observed::{Member, Standing};
 use super::progress::{Clock, Progress};
 use super::report::WaitingOn;
-use super::validated::Subject;
+use super::subject::Subject;
 use super::{MAX_ACTIONS, Pass, lifecycle, release, status};
 
 /// Puts the rollback on record.

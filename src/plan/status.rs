@@ -32,7 +32,7 @@ pub(crate) fn created(pass: &mut Pass<'_>) {
         None => "a person".into(),
     };
     let image =
-        super::validated::rollout_image(spec).map_or_else(|_| spec.image.repository.clone(), |image| image.to_string());
+        super::subject::rollout_image(spec).map_or_else(|_| spec.image.repository.clone(), |image| image.to_string());
     note(pass, "RolloutCreated", format!("{image} for policy {}, by {trigger}", spec.policy_ref.name));
 }
 

@@ -6,18 +6,16 @@
 use jiff::SignedDuration;
 use kube::core::Duration;
 
+use crate::api::ImageUpdatePolicy;
 use crate::api::image::ImageError;
 use crate::api::policy::{
-    Batch, DeviceClaim, FailureAction, HealthCheck, ImageUpdatePolicySpec, OnNewImage, StrategyType,
+    Batch, DeviceClaim, FailureAction, HealthCheck, ImageUpdatePolicySpec, OnNewImage, RejectedImage, StrategyType,
 };
-use crate::api::rollout::{BatchStatus, ImageRolloutSpec, ResolvedPlan};
-use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy};
+use crate::api::rollout::{BatchStatus, ResolvedPlan};
 use crate::registry::pattern::Pattern;
 use crate::registry::tags::TagFilter;
 
 use super::cohort::{MAX_BATCHES, Size};
-use super::observed::PolicyState;
-use super::report::WaitingOn;
 use super::selector::Labels;
 use super::window::{Window, WindowError};
 
@@ -88,6 +86,8 @@ pub struct ValidatedPolicy {
     pub generation: Option<i64>,
     /// As written.
     pub spec: ImageUpdatePolicySpec,
+    /// Images that don't come back by themselves.
+    pub rejected: Vec<RejectedImage>,
     /// Which images.
     pub pattern: Pattern,
     /// Which tags.
@@ -122,7 +122,16 @@ impl ValidatedPolicy {
         let plan = resolved_plan(policy.metadata.generation, spec, jiff::Timestamp::UNIX_EPOCH, 0);
         let as_status: Vec<BatchStatus> = batches.iter().map(|batch| batch_status(batch, spec, 0)).collect();
         let rules = Rules::new(&plan, &as_status)?;
-        Ok(Self { generation: policy.metadata.generation, spec: spec.clone(), pattern, tags, batches, sizes, rules })
+        Ok(Self {
+            generation: policy.metadata.generation,
+            spec: spec.clone(),
+            rejected: policy.status.as_ref().map(|status| status.rejected.clone()).unwrap_or_default(),
+            pattern,
+            tags,
+            batches,
+            sizes,
+            rules,
+        })
     }
 
     /// What a new image does while a rollout runs.
@@ -272,63 +281,18 @@ impl Rules {
     /// Whether the policy claims a device, apart from what it runs.
     #[must_use]
     pub fn claims(&self, name: &str, labels: &std::collections::BTreeMap<String, String>) -> bool {
-        if self.names.is_empty() { self.selector.matches(labels) } else { self.names.contains(name) }
+        claims(&self.selector, &self.names, name, labels)
     }
 }
 
-/// What a rollout rolls out, and by which rules.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// The image as devices are told it.
-    pub image: ImageRef,
-    /// The plan in its status once it has started, else its policy as it would be resolved now.
-    pub rules: Rules,
-}
-
-impl Subject {
-    /// Of a rollout.
-    ///
-    /// # Errors
-    /// What keeps it from being said; nothing is done to any device then.
-    pub fn new(rollout: &ImageRollout, policy: PolicyState<'_>) -> Result<Self, WaitingOn> {
-        let invalid = |error: &Invalid| WaitingOn::ImageInvalid { why: error.to_string() };
-        let image = rollout_image(&rollout.spec).map_err(|error| invalid(&error))?;
-        let name = || rollout.spec.policy_ref.name.clone();
-        match (rollout.status.as_ref().and_then(|status| Some((status, status.plan.as_ref()?))), policy) {
-            (Some((status, plan)), _) => Ok(Self {
-                image: offered_image(&image, plan.offer),
-                rules: Rules::new(plan, &status.batches)
-                    .map_err(|error| WaitingOn::PlanInvalid { why: error.to_string() })?,
-            }),
-            (None, PolicyState::Valid(policy)) => {
-                Ok(Self { image: offered_image(&image, policy.spec.image.offer), rules: policy.rules.clone() })
-            }
-            (None, PolicyState::Missing) => Err(WaitingOn::PolicyMissing { policy: name() }),
-            (None, PolicyState::Invalid(why)) => Err(WaitingOn::PolicyInvalid { policy: name(), why: why.into() }),
-        }
-    }
-}
-
-/// The reference that a rollout tells devices, before they spell it their own way.
-///
-/// # Errors
-/// When the rollout's image is none.
-pub fn rollout_image(spec: &ImageRolloutSpec) -> Result<ImageRef, Invalid> {
-    ImageRef::new(&spec.image.repository, spec.image.tag.as_deref(), spec.image.digest.as_deref())
-        .map_err(Invalid::Image)
-}
-
-/// The reference that devices are told: by digest where the policy says so and one is known, else by tag.
-#[must_use]
-pub fn offered_image(image: &ImageRef, offer: crate::api::policy::Offer) -> ImageRef {
-    use crate::api::policy::Offer;
-    let by_digest = ImageRef { tag: None, ..image.clone() };
-    let by_tag = ImageRef { digest: None, ..image.clone() };
-    match offer {
-        Offer::Digest if image.digest.is_some() => by_digest,
-        Offer::Tag | Offer::Digest if image.tag.is_some() => by_tag,
-        Offer::Tag | Offer::Digest => by_digest,
-    }
+/// Whether a claim by label, or else by name, is for a device.
+pub(super) fn claims(
+    selector: &Labels,
+    names: &std::collections::BTreeSet<String>,
+    name: &str,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> bool {
+    if names.is_empty() { selector.matches(labels) } else { names.contains(name) }
 }
 
 fn supported(check: &HealthCheck) -> Result<(), Invalid> {
@@ -340,7 +304,7 @@ fn supported(check: &HealthCheck) -> Result<(), Invalid> {
     }
 }
 
-fn claim(devices: &DeviceClaim) -> Result<(Labels, std::collections::BTreeSet<String>), Invalid> {
+pub(super) fn claim(devices: &DeviceClaim) -> Result<(Labels, std::collections::BTreeSet<String>), Invalid> {
     match (&devices.selector, devices.names.as_slice()) {
         (Some(selector), []) => Labels::parse(selector)
             .map(|labels| (labels, Default::default()))

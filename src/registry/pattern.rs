@@ -116,6 +116,31 @@ impl Pattern {
         }
     }
 
+    /// How specific it is: characters that aren't wildcards, of the name (host included, `docker.io` where it is implied)
+    /// and of the tag. Larger is more specific.
+    #[must_use]
+    pub fn specificity(&self) -> (usize, usize) {
+        let host = match &self.host {
+            Host::Any => 0,
+            Host::Of(glob) => glob.literals(),
+        };
+        (host + self.path.literals(), self.tag.as_ref().map_or(0, Glob::literals))
+    }
+
+    /// The one repository that it is for, canonical; `None` when there may be several.
+    #[must_use]
+    pub fn repository(&self) -> Option<String> {
+        let Host::Of(host) = &self.host else { return None };
+        let literal = !host.0.contains('*') && !self.path.0.contains('*');
+        literal.then(|| crate::api::image::canonical_repository(&format!("{}/{}", host.0, self.path.0)).ok()).flatten()
+    }
+
+    /// The one tag that it is for; `None` when there may be several.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_ref().map(|glob| glob.0.as_str()).filter(|tag| !tag.contains('*'))
+    }
+
     /// The pattern as its author wrote it.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -169,6 +194,11 @@ impl Glob {
             }
         }
         Self(glob)
+    }
+
+    /// Characters that aren't wildcards.
+    fn literals(&self) -> usize {
+        self.0.bytes().filter(|byte| *byte != b'*').count()
     }
 
     /// Greedy with one point to fall back to: never worse than pattern times text, whatever the pattern.

@@ -118,18 +118,43 @@ impl TagFilter {
             return Err(TagRefusal::Excluded { tag: tag.into(), exclude: exclude.as_str().into() });
         }
         let Some(range) = &self.range else { return Ok(()) };
-        let names_version = self.pattern.iter().flat_map(Regex::capture_names).flatten().any(|n| n == VERSION_GROUP);
-        let text = if names_version {
-            captures.and_then(|captures| captures.name(VERSION_GROUP)).map(|group| group.as_str())
-        } else {
-            Some(tag)
+        let Some(version) = self.version_in(tag, captures) else {
+            return Err(TagRefusal::NotAVersion { tag: tag.into() });
         };
-        let Some(version) = text.and_then(version) else { return Err(TagRefusal::NotAVersion { tag: tag.into() }) };
         if range.matches(&version) {
             Ok(())
         } else {
             Err(TagRefusal::OutOfRange { version: version.to_string(), range: range.to_string() })
         }
+    }
+}
+
+impl TagFilter {
+    /// The version in a tag: of the group `version` of `pattern` where that has one, else of the whole tag.
+    #[must_use]
+    pub fn version(&self, tag: &str) -> Option<Version> {
+        self.version_in(tag, self.pattern.as_ref().and_then(|pattern| pattern.captures(tag)))
+    }
+
+    fn version_in(&self, tag: &str, captures: Option<regex::Captures<'_>>) -> Option<Version> {
+        let names_version = self.pattern.iter().flat_map(Regex::capture_names).flatten().any(|n| n == VERSION_GROUP);
+        let text = if names_version { captures?.name(VERSION_GROUP)?.as_str() } else { tag };
+        version(text)
+    }
+
+    /// Whether `tag` is a lower version than `than`. Never of tags that are no versions.
+    #[must_use]
+    pub fn is_older(&self, tag: &str, than: &str) -> bool {
+        match (self.version(tag), self.version(than)) {
+            (Some(tag), Some(than)) => tag < than,
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        }
+    }
+
+    /// Whether versions are told from each other by a range, so that one of them is the highest.
+    #[must_use]
+    pub fn has_range(&self) -> bool {
+        self.range.is_some()
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::{Device, ImageRollout};
 use crate::plan::fixture::{Fixture, at, device, entry, failed, policy, reported, rollout};
-use crate::plan::{Change, StatusWrite};
+use crate::plan::{Change, Resolution, StatusWrite};
 
 fn one(patch: &Value) -> Vec<Device> {
     vec![device("d", patch)]
@@ -186,4 +186,118 @@ fn deletion_rewrites_what_the_gate_holds_back() {
             .collect();
         assert_eq!(written, if rewritten { vec![Some(BACK.to_owned())] } else { vec![] }, "{what}");
     }
+}
+
+/// As a push makes it, under a policy that offers digests.
+fn pushed(image: &Value) -> ImageRollout {
+    rollout(&json!({ "image": image, "trigger": { "type": "Webhook", "receiver": "github" } }))
+}
+
+fn resolved(digit: char) -> Resolution {
+    Resolution::Digest(crate::plan::fixture::digest(digit))
+}
+
+#[test]
+fn the_registrys_word_comes_before_devices() {
+    let digest = crate::plan::fixture::digest('1');
+    let mut fixture = Fixture::new(policy(&json!({})), pushed(&json!({ "tag": "v2" })), &one(&json!({})), at(0));
+    fixture.resolution = Resolution::Asked;
+    let plan = fixture.settle();
+    assert_eq!(plan.waiting_on.first().map(WaitingOn::reason), Some("AwaitingRegistry"));
+    assert!(plan.actions.is_empty() && plan.status.plan.is_none());
+    assert!(Sibling::new(&fixture.rollout).is_stuck, "it takes nobody's place");
+
+    fixture.resolution = Resolution::NoAnswer { why: "it is down".into(), again: at(9) };
+    let plan = fixture.settle();
+    assert_eq!((plan.requeue_at, plan.status.phase), (Some(at(9)), Phase::Pending));
+    assert!(plan.status.message.contains("it is down"), "{}", plan.status.message);
+
+    fixture.resolution = resolved('1');
+    let plan = fixture.settle();
+    assert_eq!(plan.status.phase, Phase::Progressing);
+    assert_eq!(plan.status.digest, Some(digest.clone()));
+    assert_eq!(plan.status.image, Some(format!("docker.io/acme/web@{digest}")));
+    let [action] = &plan.actions[..] else { panic!("{:?}", plan.actions) };
+    assert!(format!("{action:?}").contains(&digest), "{action:?}");
+
+    // From now on the status remembers it, whatever the registry says.
+    fixture.resolution = resolved('2');
+    let plan = fixture.settle();
+    assert_eq!(plan.status.image, Some(format!("docker.io/acme/web@{digest}")));
+    assert!(format!("{:?}", plan.actions).contains(&digest));
+}
+
+#[test]
+fn what_the_registry_has_instead_is_never_rolled_out() {
+    let announced = json!({ "tag": "v2", "digest": crate::plan::fixture::digest('1') });
+    let mut fixture = Fixture::new(policy(&json!({})), pushed(&announced), &one(&json!({})), at(0));
+    fixture.resolution = resolved('2');
+    let plan = fixture.settle();
+    assert_eq!(plan.waiting_on.first().map(WaitingOn::reason), Some("DigestMismatch"));
+    assert!(plan.actions.is_empty());
+    // Created a minute before the story.
+    fixture.now = at(9 * 60);
+    let plan = fixture.settle();
+    assert_eq!(plan.status.phase, Phase::Failed);
+    assert!(plan.actions.is_empty() && plan.status.plan.is_none());
+
+    let mut fixture = Fixture::new(policy(&json!({})), pushed(&announced), &one(&json!({})), at(0));
+    fixture.resolution = Resolution::NotAnImage("a Helm chart".into());
+    let status = fixture.settle().status;
+    assert_eq!(status.phase, Phase::Failed);
+    assert!(status.message.contains("Helm chart"), "{}", status.message);
+}
+
+#[test]
+fn bits_that_were_rolled_back_do_not_come_back_under_another_tag() {
+    let mut remembers = policy(&json!({}));
+    let image = format!("docker.io/acme/web:v1@{}", crate::plan::fixture::digest('1'));
+    let status = json!({ "rejected": [{ "image": image, "rollout": "web-v1", "time": at(-90).to_string() }] });
+    remembers.status = Some(serde_json::from_value(status).unwrap());
+    for (digit, trigger, phase) in [
+        ('1', json!({ "type": "Webhook" }), Phase::Failed),
+        ('1', json!({ "type": "Poll" }), Phase::Failed),
+        ('1', json!({ "type": "Manual" }), Phase::Progressing),
+        ('2', json!({ "type": "Webhook" }), Phase::Progressing),
+    ] {
+        let spec = json!({ "image": { "tag": "v2" }, "trigger": trigger });
+        let mut fixture = Fixture::new(remembers.clone(), rollout(&spec), &one(&json!({})), at(0));
+        fixture.resolution = resolved(digit);
+        let status = fixture.settle().status;
+        assert_eq!(status.phase, phase, "{digit} {trigger}: {}", status.message);
+    }
+}
+
+#[test]
+fn lower_versions_do_not_replace_higher_ones() {
+    for (tag, of_sibling, created, tags, trigger, phase) in [
+        ("v1.9.0", "v2.0.0", -90, json!({}), "Webhook", Phase::Superseded),
+        ("v1.9.0", "v2.0.0", -90, json!({ "allowDowngrade": true }), "Webhook", Phase::Progressing),
+        ("v1.9.0", "v2.0.0", -90, json!({}), "Manual", Phase::Progressing),
+        ("v2.1.0", "v2.0.0", -90, json!({}), "Webhook", Phase::Progressing),
+        ("nightly", "v2.0.0", -90, json!({}), "Webhook", Phase::Progressing),
+        ("v2.0.0", "v2.0.0", -90, json!({}), "Poll", Phase::Progressing),
+    ] {
+        let policy = policy(&json!({ "tags": tags, "onNewImage": "Queue" }));
+        let spec = json!({ "image": { "tag": tag }, "trigger": { "type": trigger } });
+        let mut fixture = Fixture::new(policy, rollout(&spec), &one(&json!({})), at(0));
+        let mut other = sibling("web-other", created, "Completed");
+        other.spec.image.tag = Some(of_sibling.into());
+        fixture.siblings.push(other);
+        let status = fixture.settle().status;
+        assert_eq!(status.phase, phase, "{tag} after {of_sibling}, {tags}: {}", status.message);
+    }
+}
+
+#[test]
+fn a_newer_one_that_has_started_is_not_undone_by_an_older_one() {
+    let policy = policy(&json!({ "onNewImage": "Queue" }));
+    let mut fixture = Fixture::new(policy, rollout(&json!({})), &one(&json!({})), at(10));
+    let mut newer = started(&json!({}), "Completed", &json!({ "observedGeneration": 1 }));
+    newer.metadata.name = Some("web-v3".into());
+    newer.metadata.creation_timestamp = Some(Time(at(5)));
+    fixture.siblings.push(newer);
+    let status = fixture.settle().status;
+    assert_eq!(status.phase, Phase::Superseded);
+    assert!(status.message.contains("web-v3"), "{}", status.message);
 }

@@ -345,7 +345,7 @@ impl Sim {
         let rollout = world.rollouts[name].clone();
         let policy = world.policies.get(&rollout.spec.policy_ref.name).cloned().map(Ok);
         let all: Vec<ImageRollout> = world.rollouts.values().cloned().collect();
-        Snapshot::new(rollout, policy, &all, world.views(), world.presence())
+        Snapshot::new(rollout, policy, &all, world.views(), world.presence()).among(world.policies.values())
     }
 
     /// Status first, then devices. `crash`: only so many of the writes are made. Whether anything was written.
@@ -460,7 +460,8 @@ impl Sim {
         let policy = self.world.policies[name].clone();
         let of_it = |rollout: &&ImageRollout| rollout.spec.policy_ref.name == name;
         let rollouts: Vec<&ImageRollout> = self.world.rollouts.values().filter(of_it).collect();
-        let plan = plan_policy(&policy, ValidatedPolicy::new(&policy).as_ref(), &rollouts, self.world.now);
+        let plan =
+            plan_policy(&policy, ValidatedPolicy::new(&policy).as_ref(), &rollouts, &BTreeMap::new(), self.world.now);
         assert_eq!(plan.changed, policy.status.as_ref() != Some(&plan.status), "{name}: {:?}", plan.status);
         let wrote = plan.changed || !plan.prune.is_empty();
         if plan.changed {

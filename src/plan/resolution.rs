@@ -1,0 +1,152 @@
+//! What a tag stands for: the one question that a rollout has for the registry before it touches a device.
+//!
+//! A push is only a hint. A policy that offers digests (`spec.image.offer: Digest`) tells devices what the registry itself
+//! says the tag stands for, and only if that is what the push announced. While there is no answer the rollout waits, and
+//! says so. A policy that offers tags doesn't ask: devices ask the registry themselves, each when it pulls.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::ImageRef;
+use crate::api::policy::Offer;
+use crate::api::rollout::ImageRolloutSpec;
+
+use super::report::WaitingOn;
+
+/// For so long a registry may say something else than its push announced, before the rollout is given up. Registries that
+/// replicate announce a push before every replica has it.
+const MISMATCH: SignedDuration = SignedDuration::from_mins(10);
+/// And is asked again so often meanwhile.
+pub const MISMATCH_AGAIN: SignedDuration = SignedDuration::from_secs(30);
+
+/// What is known of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Resolution {
+    /// The registry isn't asked: the image is taken as the rollout names it.
+    #[default]
+    Unasked,
+    /// It has not answered for the first time.
+    Asked,
+    /// It gave no answer.
+    NoAnswer {
+        /// Why, in words.
+        why: String,
+        /// When it is asked again.
+        again: Timestamp,
+    },
+    /// What the tag stands for: `sha256:` and 64 hexadecimal digits.
+    Digest(String),
+    /// It stands for something that no device can run; what it is.
+    NotAnImage(String),
+}
+
+impl Resolution {
+    /// The digest, once it is known.
+    #[must_use]
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Digest(digest) => Some(digest),
+            Self::Unasked | Self::Asked | Self::NoAnswer { .. } | Self::NotAnImage(_) => None,
+        }
+    }
+}
+
+/// Whether a rollout that has not started needs the registry's word. Not for an image that is named by digest alone: it
+/// can't stand for anything else.
+#[must_use]
+pub fn is_needed(spec: &ImageRolloutSpec, offer: Offer) -> bool {
+    match offer {
+        Offer::Tag => false,
+        Offer::Digest => spec.image.tag.is_some(),
+    }
+}
+
+/// What follows for a rollout that would start otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It may, with that digest if one is known.
+    Start(Option<String>),
+    /// Not yet; look again then at the latest.
+    Wait(WaitingOn, Option<Timestamp>),
+    /// It never can.
+    Fail(String),
+}
+
+/// Judges the registry's word. `announced` is the digest that the push told of; `created` when the rollout was made.
+#[must_use]
+pub fn judge(image: &ImageRef, resolution: &Resolution, created: Option<Timestamp>, now: Timestamp) -> Step {
+    let by_tag = ImageRef { digest: None, ..image.clone() }.to_string();
+    match resolution {
+        Resolution::Unasked => Step::Start(None),
+        Resolution::Asked => Step::Wait(WaitingOn::Registry { image: by_tag, why: None }, None),
+        Resolution::NoAnswer { why, again } => {
+            Step::Wait(WaitingOn::Registry { image: by_tag, why: Some((why.clone(), *again)) }, Some(*again))
+        }
+        Resolution::NotAnImage(what) => Step::Fail(format!("{by_tag} is {what}, not a container image")),
+        Resolution::Digest(found) => match image.digest.as_deref() {
+            Some(announced) if announced != found => {
+                let until = created.unwrap_or(now) + MISMATCH;
+                if now >= until {
+                    let text =
+                        format!("the push announced {by_tag} as {announced}, and the registry has {found} for it");
+                    return Step::Fail(text);
+                }
+                let waiting = WaitingOn::DigestMismatch {
+                    image: by_tag,
+                    announced: announced.to_owned(),
+                    found: found.clone(),
+                    until,
+                };
+                Step::Wait(waiting, Some(until.min(now + MISMATCH_AGAIN)))
+            }
+            Some(_) | None => Step::Start(Some(found.clone())),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{at, digest};
+    use super::*;
+
+    fn image(text: &str) -> ImageRef {
+        text.parse().unwrap()
+    }
+
+    fn judged(named: &str, resolution: &Resolution, now: i64) -> Step {
+        judge(&image(named), resolution, Some(at(0)), at(now))
+    }
+
+    #[test]
+    fn nothing_starts_without_the_registrys_word() {
+        assert_eq!(judged("acme/web:v2", &Resolution::Unasked, 0), Step::Start(None));
+        let (one, other) = (digest('1'), digest('2'));
+        let found = Resolution::Digest(one.clone());
+        assert_eq!(judged("acme/web:v2", &found, 0), Step::Start(Some(one.clone())));
+        assert_eq!(judged(&format!("acme/web:v2@{one}"), &found, 0), Step::Start(Some(one)));
+        assert!(matches!(
+            judged("acme/web:v2", &Resolution::Asked, 0),
+            Step::Wait(WaitingOn::Registry { why: None, .. }, None)
+        ));
+        let again = at(60);
+        let no_answer = Resolution::NoAnswer { why: "it is down".into(), again };
+        let Step::Wait(waiting, Some(next)) = judged(&format!("acme/web:v2@{other}"), &no_answer, 30) else { panic!() };
+        assert_eq!(next, again);
+        let text = waiting.to_string();
+        assert!(text.contains("it is down") && text.contains("offer") && text.contains("acme/web:v2"), "{text}");
+        let chart = Resolution::NotAnImage("a Helm chart".into());
+        let Step::Fail(text) = judged("acme/web:v2", &chart, 0) else { panic!() };
+        assert!(text.contains("Helm chart"), "{text}");
+    }
+
+    #[test]
+    fn another_digest_is_waited_for_and_then_given_up() {
+        let named = format!("acme/web:v2@{}", digest('1'));
+        let found = Resolution::Digest(digest('2'));
+        let Step::Wait(waiting, Some(next)) = judged(&named, &found, 0) else { panic!() };
+        assert_eq!((waiting.reason(), next), ("DigestMismatch", at(30)));
+        let Step::Wait(_, Some(next)) = judged(&named, &found, 590) else { panic!() };
+        assert_eq!(next, at(600));
+        let Step::Fail(text) = judged(&named, &found, 600) else { panic!() };
+        assert!(text.contains(&digest('1')) && text.contains(&digest('2')), "{text}");
+    }
+}
