@@ -37,12 +37,12 @@ pub(super) struct Made {
 
 impl Made {
     /// Of a creation that was recorded.
-    pub(super) fn of(Creation { policy, strategy, rollout }: &Creation, created: bool) -> Self {
+    pub(super) fn of(Creation { policy, terms, rollout }: &Creation, created: bool) -> Self {
         Self {
             rollout_id: rollout.name_any(),
             namespace: policy.namespace.clone(),
             policy: policy.name.clone(),
-            strategy: strategy_word(*strategy),
+            strategy: strategy_word(terms.strategy),
             created,
         }
     }

@@ -60,10 +60,7 @@ pub(super) async fn record_all(client: &Client, creations: &[Creation]) -> Resul
         .await
 }
 
-async fn record(
-    client: &Client,
-    Creation { policy, strategy: _, rollout }: &Creation,
-) -> Result<Recorded, RecordError> {
+async fn record(client: &Client, Creation { policy, terms: _, rollout }: &Creation) -> Result<Recorded, RecordError> {
     let api: Api<ImageRollout> = Api::namespaced(client.clone(), &policy.namespace);
     let params = PostParams { field_manager: Some(WEBHOOK_MANAGER.into()), ..PostParams::default() };
     let name = rollout.name_any();

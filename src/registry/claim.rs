@@ -8,12 +8,12 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource as _, ResourceExt as _};
 
-use super::intake::rollout_name;
+use super::intake::is_name_of;
 use super::pattern::Pattern;
 use super::reason::Reason;
 use super::tags::TagFilter;
 use crate::api::condition::truncate;
-use crate::api::policy::{ImageUpdatePolicySpec, OnNewImage, StrategyType};
+use crate::api::policy::{ImageUpdatePolicySpec, Offer, OnNewImage, RegistryAccess, StrategyType};
 use crate::api::{ImageRef, ImageUpdatePolicy};
 
 /// Longest policy name; the CRD's own limit. A rollout's name is made from it and must fit a label.
@@ -51,12 +51,35 @@ struct Rules {
     pattern: Pattern,
     tags: Result<TagFilter, String>,
     suspend: bool,
+    offer: Offer,
+    access: RegistryAccess,
     strategy: StrategyType,
     on_new_image: OnNewImage,
+    allow_downgrade: bool,
     active: Option<String>,
+    /// Tag and rollout of the latest image, with its repository.
+    latest: Option<Latest>,
     /// Repository of the active rollout, where the status tells.
     active_repository: Option<String>,
     rejected: Vec<(ImageRef, String)>,
+}
+
+#[derive(Clone, Debug)]
+struct Latest {
+    repository: String,
+    tag: Option<String>,
+    rollout: String,
+}
+
+/// How a policy that wants a rollout has it made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How fast.
+    pub strategy: StrategyType,
+    /// How devices are told the image.
+    pub offer: Offer,
+    /// How its registry is reached.
+    pub access: RegistryAccess,
 }
 
 /// What a policy makes of an image.
@@ -68,8 +91,8 @@ pub enum Word {
     Unreadable(Reason),
     /// It speaks of it and wants no rollout.
     No(Reason),
-    /// It wants a rollout, by that strategy.
-    Yes(StrategyType),
+    /// It wants a rollout, on these terms.
+    Yes(Terms),
 }
 
 impl Claim {
@@ -105,23 +128,40 @@ impl Claim {
         }
         match rules.objection(&self.key.name, image) {
             Some(reason) => Word::No(reason),
-            None => Word::Yes(rules.strategy),
+            None => Word::Yes(Terms { strategy: rules.strategy, offer: rules.offer, access: rules.access.clone() }),
         }
     }
 }
 
 impl Rules {
+    /// A lower version than the latest, of the same repository. The planner looks again when the rollout would start: two
+    /// pushes may come in faster than a status is written.
+    fn older(&self, tags: &TagFilter, image: &ImageRef) -> Option<Reason> {
+        let latest =
+            self.latest.as_ref().filter(|latest| !self.allow_downgrade && latest.repository == image.repository)?;
+        let (tag, than) = (image.tag.as_deref()?, latest.tag.as_deref()?);
+        tags.is_older(tag, than).then(|| Reason::Older {
+            tag: tag.to_owned(),
+            latest: than.to_owned(),
+            rollout: latest.rollout.clone(),
+        })
+    }
+
     fn of(policy: &ImageUpdatePolicy) -> Result<Self, String> {
         let ImageUpdatePolicySpec { suspend, image, tags, strategy, on_new_image, .. } = &policy.spec;
         let pattern = Pattern::parse(&image.pattern).map_err(|error| format!("spec.image.pattern: {error}"))?;
+        let allow_downgrade = tags.as_ref().is_some_and(|tags| tags.allow_downgrade);
         let tags = TagFilter::new(tags.as_ref()).map_err(|error| format!("spec.tags.{error}"));
         let status = policy.status.as_ref();
         let active = status.and_then(|status| status.active_rollout.clone());
-        let active_repository = status
-            .and_then(|status| status.latest.as_ref())
+        let latest = status.and_then(|status| status.latest.as_ref()).and_then(|latest| {
+            let repository = latest.image.parse::<ImageRef>().ok()?.repository;
+            Some(Latest { repository, tag: latest.tag.clone(), rollout: latest.rollout.clone() })
+        });
+        let active_repository = latest
+            .as_ref()
             .filter(|latest| Some(&latest.rollout) == active.as_ref())
-            .and_then(|latest| latest.image.parse::<ImageRef>().ok())
-            .map(|image| image.repository);
+            .map(|latest| latest.repository.clone());
         let rejected = status
             .iter()
             .flat_map(|status| &status.rejected)
@@ -131,9 +171,13 @@ impl Rules {
             pattern,
             tags,
             suspend: *suspend,
+            offer: image.offer,
+            access: image.registry.clone().unwrap_or_default(),
             strategy: strategy.type_,
             on_new_image: *on_new_image,
+            allow_downgrade,
             active,
+            latest,
             active_repository,
             rejected,
         })
@@ -151,23 +195,30 @@ impl Rules {
         if let Some(Err(refusal)) = image.tag.as_deref().map(|tag| tags.check(tag)) {
             return Some(refusal.into());
         }
-        if let Some((rejected, rollout)) = self.rejected.iter().find(|(rejected, _)| is_rejected(rejected, image)) {
+        let is_rejected = |(rejected, _): &&(ImageRef, String)| is_rejected(rejected, image, self.offer);
+        if let Some((rejected, rollout)) = self.rejected.iter().find(is_rejected) {
             return Some(Reason::Rejected { image: rejected.to_string(), rollout: rollout.clone() });
+        }
+        if let Some(older) = self.older(tags, image) {
+            return Some(older);
         }
         let active = self.active.as_ref().filter(|_| self.on_new_image == OnNewImage::Ignore)?;
         // A policy may span repositories; only a rollout of the same one is in the way.
         let elsewhere = self.active_repository.as_ref().is_some_and(|repository| *repository != image.repository);
-        let same_image = *active == rollout_name(policy, image);
+        let same_image = is_name_of(active, policy, image);
         (!elsewhere && !same_image).then(|| Reason::Busy { active: active.clone() })
     }
 }
 
 /// A rejected image comes back under no disguise that can be seen through: the same digest is the same image whatever its
-/// tag; without both digests the tag has to do.
-fn is_rejected(rejected: &ImageRef, pushed: &ImageRef) -> bool {
+/// tag; without both digests the tag has to do. Where the registry will be asked for the digest before anything starts,
+/// the planner sees through it then, and a tag that was moved to something better is not turned away here.
+fn is_rejected(rejected: &ImageRef, pushed: &ImageRef, offer: Offer) -> bool {
+    let same_tag = rejected.tag.is_some() && rejected.tag == pushed.tag;
     rejected.repository == pushed.repository
-        && match (&rejected.digest, &pushed.digest) {
-            (Some(rejected), Some(pushed)) => rejected == pushed,
-            (Some(_) | None, None) | (None, Some(_)) => rejected.tag.is_some() && rejected.tag == pushed.tag,
+        && match (&rejected.digest, &pushed.digest, offer) {
+            (Some(rejected), Some(pushed), _) => rejected == pushed,
+            (Some(_), None, Offer::Digest) => false,
+            (Some(_) | None, None, _) | (None, Some(_), _) => same_tag,
         }
 }

@@ -2,6 +2,11 @@
 //!
 //! Decides what a push makes; creates nothing. The name of a rollout is made from policy and image, so that one push,
 //! however often and by whomever it is told, is one object: the API server itself refuses the second.
+//!
+//! **Two names for one image.** One registry tells of a push with its digest, another without, and both may tell of the
+//! same. So the first rollout of a tag is named by the tag alone ([`first_name`]), whoever told of it. Only when that name
+//! is taken, by other bits under the same tag, does a push get a name that its digest is part of ([`digest_name`]): a tag
+//! that was moved is a new rollout. [`crate::record`] tries them in that order.
 
 use std::fmt::Write as _;
 
@@ -11,7 +16,7 @@ use kube::core::ObjectMeta;
 use sha2::{Digest as _, Sha256};
 
 use super::PushEvent;
-use super::claim::{Claim, PolicyKey, Word};
+use super::claim::{Claim, PolicyKey, Terms, Word};
 use super::reason::Reason;
 use crate::api::policy::StrategyType;
 use crate::api::rollout::{DesiredState, ImageRolloutSpec, ImageSpec, PolicyRef, Trigger, TriggerType};
@@ -35,9 +40,9 @@ pub enum Decision {
 pub struct Creation {
     /// For which policy.
     pub policy: PolicyKey,
-    /// How that policy rolls out; for the answer.
-    pub strategy: StrategyType,
-    /// The object, complete.
+    /// On which terms that policy wants it.
+    pub terms: Terms,
+    /// The object, complete, under its first name.
     pub rollout: ImageRollout,
 }
 
@@ -68,11 +73,10 @@ pub fn decide<'a>(
             Word::Silent => {}
             Word::Unreadable(reason) => unreadable.push(ignore(reason)),
             Word::No(reason) => decisions.push(ignore(reason)),
-            Word::Yes(strategy) => decisions.push(Decision::Create(Box::new(Creation {
-                policy: claim.key.clone(),
-                strategy,
-                rollout: rollout(claim, event, strategy, received),
-            }))),
+            Word::Yes(terms) => {
+                let rollout = rollout(claim, event, terms.strategy, received);
+                decisions.push(Decision::Create(Box::new(Creation { policy: claim.key.clone(), terms, rollout })));
+            }
         }
     }
     if decisions.is_empty() {
@@ -83,14 +87,29 @@ pub fn decide<'a>(
     decisions
 }
 
-/// Name of the rollout of an image for a policy: the policy's name, a dash, and ten hexadecimal digits of the SHA-256 over
-/// repository, tag and digest. At most 59 characters, since a policy's name has at most 48.
+/// Name of the first rollout of a tag for a policy: the policy's name, a dash, and ten hexadecimal digits of the SHA-256
+/// over repository and tag. At most 59 characters, since a policy's name has at most 48.
 #[must_use]
-pub fn rollout_name(policy: &str, image: &ImageRef) -> String {
-    let ImageRef { repository, tag, digest } = image;
+pub fn first_name(policy: &str, image: &ImageRef) -> String {
+    name(policy, image, None)
+}
+
+/// Name of a later rollout of the same tag, which stands for other bits now; `None` while they aren't known.
+#[must_use]
+pub fn digest_name(policy: &str, image: &ImageRef) -> Option<String> {
+    image.digest.as_deref().map(|digest| name(policy, image, Some(digest)))
+}
+
+/// Whether a rollout of that name is, as far as a name tells, of that image.
+#[must_use]
+pub fn is_name_of(rollout: &str, policy: &str, image: &ImageRef) -> bool {
+    rollout == first_name(policy, image) || digest_name(policy, image).is_some_and(|name| rollout == name)
+}
+
+fn name(policy: &str, image: &ImageRef, digest: Option<&str>) -> String {
     let mut hash = Sha256::new();
     // The parts can't hold a line end, so they can't be shifted into each other.
-    for part in [repository.as_str(), tag.as_deref().unwrap_or_default(), digest.as_deref().unwrap_or_default()] {
+    for part in [image.repository.as_str(), image.tag.as_deref().unwrap_or_default(), digest.unwrap_or_default()] {
         hash.update(part);
         hash.update(b"\n");
     }
@@ -124,7 +143,7 @@ fn rollout(claim: &Claim, event: &PushEvent, strategy: StrategyType, received: T
     let PolicyKey { namespace, name: policy } = &claim.key;
     ImageRollout {
         metadata: ObjectMeta {
-            name: Some(rollout_name(policy, image)),
+            name: Some(first_name(policy, image)),
             namespace: Some(namespace.clone()),
             labels: Some(
                 [("app.kubernetes.io/managed-by", "tranche"), (POLICY_LABEL, policy)]
@@ -211,13 +230,13 @@ mod tests {
         let image = format!("acme/app:v2@{DIGEST}");
         let decisions = decided(&image, &[plain("app", "acme/app:*")]);
         let [Decision::Create(creation)] = &decisions[..] else { panic!("{decisions:?}") };
-        assert_eq!(creation.strategy, StrategyType::Staged);
+        assert_eq!(creation.terms.strategy, StrategyType::Staged);
         assert_eq!(
             serde_json::to_value(&creation.rollout).expect("JSON"),
             json!({
                 "apiVersion": "tranche.dev/v1alpha1", "kind": "ImageRollout",
                 "metadata": {
-                    "name": rollout_name("app", &image.parse().expect("an image")), "namespace": "plant",
+                    "name": first_name("app", &image.parse().expect("an image")), "namespace": "plant",
                     "labels": {"app.kubernetes.io/managed-by": "tranche", "tranche.dev/policy": "app"},
                     "finalizers": ["tranche.dev/rollout"],
                     "ownerReferences": [{
@@ -240,15 +259,22 @@ mod tests {
 
     #[test]
     fn names() {
-        let name = |policy: &str, image: &str| rollout_name(policy, &image.parse().expect("an image"));
+        let image = |image: &str| image.parse::<ImageRef>().expect("an image");
+        let name = |policy: &str, text: &str| first_name(policy, &image(text));
         // printf 'docker.io/acme/app\nv2\n\n' | sha256sum
         assert_eq!(name("app", "acme/app:v2"), "app-15d3fa6e7a");
         assert_eq!(name("app", "docker.io/acme/app:v2"), "app-15d3fa6e7a");
-        let images = ["acme/app:v2", "acme/app:v3", "acme/app", "ghcr.io/acme/app:v2"].map(ToOwned::to_owned);
-        let digests = [DIGEST, OTHER].map(|digest| format!("acme/app:v2@{digest}"));
-        let all: std::collections::BTreeSet<_> =
-            images.iter().chain(&digests).map(|image| name("app", image)).collect();
-        assert_eq!(all.len(), images.len() + digests.len(), "different images have different names");
+        let pushed = [DIGEST, OTHER].map(|digest| image(&format!("acme/app:v2@{digest}")));
+        assert_eq!(first_name("app", &pushed[0]), "app-15d3fa6e7a", "whoever tells of it, with digest or without");
+        let firsts = ["acme/app:v2", "acme/app:v3", "acme/app", "ghcr.io/acme/app:v2"].map(|text| name("app", text));
+        let laters = pushed.each_ref().map(|pushed| digest_name("app", pushed).expect("a digest"));
+        let all: std::collections::BTreeSet<_> = firsts.iter().chain(&laters).collect();
+        assert_eq!(all.len(), firsts.len() + laters.len(), "different images have different names");
+        assert_eq!(digest_name("app", &image("acme/app:v2")), None);
+        for ours in [&firsts[0], &laters[0]] {
+            assert!(is_name_of(ours, "app", &pushed[0]), "{ours}");
+        }
+        assert!(!is_name_of(&laters[1], "app", &pushed[0]) && !is_name_of(&firsts[0], "web", &pushed[0]));
         assert!(name(&"p".repeat(48), "acme/app:v2").len() <= 63);
     }
 
@@ -292,9 +318,10 @@ mod tests {
         let image = || json!({"pattern": "acme/app:*"});
         let rejected =
             |image: &str| json!({"rejected": [{"image": image, "rollout": "app-1", "time": "2026-01-01T00:00:00Z"}]});
+        let latest = |tag: &str| json!({"latest": {"image": "docker.io/acme/app:v2", "tag": tag, "rollout": "app-1"}});
         let by_tag = || rejected("docker.io/acme/app:v2");
         let by_both = || rejected(&format!("docker.io/acme/app:v2@{DIGEST}"));
-        let ours = rollout_name("app", &"acme/app:v2".parse().expect("an image"));
+        let ours = first_name("app", &"acme/app:v2".parse().expect("an image"));
         let tags = json!({"image": image(), "tags": {"semver": "^2", "exclude": ["-rc"], "pattern": "^v"}});
         for (spec, status, pushed, expected) in [
             (json!({"image": image(), "suspend": true}), json!({}), "acme/app:v2".into(), "Suspended"),
@@ -309,7 +336,20 @@ mod tests {
             (json!({"image": image()}), by_tag(), format!("acme/app:v2@{DIGEST}"), "Rejected"),
             (json!({"image": image()}), by_both(), format!("acme/app:v3@{DIGEST}"), "Rejected"),
             (json!({"image": image()}), by_both(), format!("acme/app:v2@{OTHER}"), "Create"),
-            (json!({"image": image()}), by_both(), "acme/app:v2".into(), "Rejected"),
+            // The registry is asked for the digest first; where it isn't, the tag has to do.
+            (json!({"image": image()}), by_both(), "acme/app:v2".into(), "Create"),
+            (json!({"image": {"pattern": "acme/app:*", "offer": "Tag"}}), by_both(), "acme/app:v2".into(), "Rejected"),
+            (json!({"image": image()}), latest("v2.0.0"), "acme/app:v1.9.9".into(), "Older"),
+            (json!({"image": image()}), latest("v2.0.0"), "acme/app:v2.0.1".into(), "Create"),
+            (json!({"image": image()}), latest("v2.0.0"), "acme/app:edge".into(), "Create"),
+            (json!({"image": image()}), latest("edge"), "acme/app:v1.9.9".into(), "Create"),
+            (json!({"image": {"pattern": "acme/*"}}), latest("v2.0.0"), "acme/other:v1.9.9".into(), "Create"),
+            (
+                json!({"image": image(), "tags": {"allowDowngrade": true}}),
+                latest("v2.0.0"),
+                "acme/app:v1.9.9".into(),
+                "Create",
+            ),
             (json!({"image": image(), "onNewImage": "Ignore"}), json!({}), "acme/app:v2".into(), "Create"),
             (
                 json!({"image": image(), "onNewImage": "Ignore"}),

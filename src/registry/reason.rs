@@ -44,6 +44,18 @@ pub enum Reason {
         /// The rollout that went back.
         rollout: String,
     },
+    /// A lower version than the one that rolls or rolled out.
+    #[error(
+        "{tag} is older than {latest}, which {rollout} brings: set spec.tags.allowDowngrade to roll it out all the same"
+    )]
+    Older {
+        /// The tag.
+        tag: String,
+        /// The latest tag.
+        latest: String,
+        /// Its rollout.
+        rollout: String,
+    },
     /// Another image is being rolled out, and the policy ignores new ones meanwhile.
     #[error("the rollout {active} is still running and the policy says onNewImage: Ignore")]
     Busy {
@@ -85,6 +97,7 @@ impl Reason {
             Self::Tag(TagRefusal::NotAVersion { .. }) => "TagNotAVersion",
             Self::Tag(TagRefusal::OutOfRange { .. }) => "TagOutOfRange",
             Self::Rejected { .. } => "Rejected",
+            Self::Older { .. } => "Older",
             Self::Busy { .. } => "Busy",
             Self::InvalidPolicy(_) => "InvalidPolicy",
             Self::BeingDeleted { .. } => "BeingDeleted",
