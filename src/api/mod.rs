@@ -43,11 +43,20 @@ pub const CONTROLLER_MANAGER: &str = "tranche-controller";
 /// Field manager of the gateway's status writes.
 pub const GATEWAY_MANAGER: &str = "tranche-gateway";
 
+/// What the field managers of policies begin with.
+const POLICY_MANAGER: &str = "tranche-policy/";
+
 /// Field manager under which one policy's image entries are written to devices. One per policy, so that two policies
 /// which claim one repository on one device collide in the API server instead of overwriting each other.
 #[must_use]
 pub fn policy_manager(policy: &str) -> String {
-    format!("tranche-policy/{policy}")
+    format!("{POLICY_MANAGER}{policy}")
+}
+
+/// The policy whose field manager that is, if it is a policy's.
+#[must_use]
+pub fn policy_of_manager(manager: &str) -> Option<&str> {
+    manager.strip_prefix(POLICY_MANAGER)
 }
 
 /// Every CRD, in the order in which they are printed and installed.

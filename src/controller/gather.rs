@@ -1,5 +1,7 @@
 //! Gather and validate: from caches to what the planner looks at. No client.
 
+use std::collections::BTreeSet;
+
 use kube::ResourceExt as _;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
@@ -29,6 +31,8 @@ pub struct Snapshot {
     pub resolution: Resolution,
     /// Policies that go before its own.
     pub rivals: Vec<Rival>,
+    /// Policies that are there, readable or not, or have rollouts left. `None`: not known.
+    pub living: Option<BTreeSet<String>>,
 }
 
 impl Snapshot {
@@ -55,13 +59,29 @@ impl Snapshot {
         let policy = policy.map(|policy| {
             policy.and_then(|policy| ValidatedPolicy::new(&policy).map_err(|error: Invalid| error.to_string()))
         });
-        Self { rollout, policy, siblings, devices, knowledge, resolution: Resolution::Unasked, rivals: Vec::new() }
+        Self {
+            rollout,
+            policy,
+            siblings,
+            devices,
+            knowledge,
+            resolution: Resolution::Unasked,
+            rivals: Vec::new(),
+            living: None,
+        }
     }
 
     /// With what the registry says.
     #[must_use]
     pub fn with_resolution(self, resolution: Resolution) -> Self {
         Self { resolution, ..self }
+    }
+
+    /// With the names of the policies of its namespace, readable or not; `rollouts` are all that are there.
+    #[must_use]
+    pub fn with_living(self, policies: impl IntoIterator<Item = String>, rollouts: &[ImageRollout]) -> Self {
+        let of_rollouts = rollouts.iter().map(|rollout| rollout.spec.policy_ref.name.clone());
+        Self { living: Some(policies.into_iter().chain(of_rollouts).collect()), ..self }
     }
 
     /// Among these policies of its namespace.
@@ -116,6 +136,7 @@ impl Snapshot {
             manager: &manager,
             rules: &subject.rules,
             rivals: &self.rivals,
+            living: self.living.as_ref(),
         };
         let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
         self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()

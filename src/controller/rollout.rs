@@ -52,6 +52,7 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
     let key = rollout_ref(&rollout);
     let namespace = rollout.namespace().unwrap_or_default();
     let siblings = context.rollouts(Some(&namespace));
+    let policies = context.policies(&namespace);
     let policy = context.policy(&namespace, &rollout.spec.policy_ref.name);
     let owner = policy.as_ref().and_then(|policy| policy.as_ref().ok().cloned());
     let now = context.clock.now();
@@ -62,7 +63,8 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
         context.devices.devices(&namespace),
         context.devices.knowledge(&namespace),
     )
-    .among(context.policies(&namespace).iter().filter_map(|policy| policy.0.as_ref().ok()));
+    .with_living(policies.iter().map(|policy| policy.name_any()), &siblings)
+    .among(policies.iter().filter_map(|policy| policy.0.as_ref().ok()));
     let (plan, ()) = snapshot.plan(now, |_, _| ());
     carry_out(context, &snapshot.rollout, owner.as_ref(), &namespace, &key, plan, now).await
 }

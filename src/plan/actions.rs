@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 
 use crate::api::device::{ImageEntry, UpdateVerdict, Verdict};
+use crate::api::policy_of_manager;
 use crate::api::time::whole_seconds;
 
 use super::observed::{DeviceView, EntryView};
@@ -86,9 +87,12 @@ pub enum Change {
     },
 }
 
-/// Replaces (or adds) one entry of those that `manager` owns.
+/// Replaces (or adds) one entry of those that `manager` owns. What a policy that is gone left behind is written on under
+/// its name: written under another one, the old manager would keep what the new one doesn't mention.
 #[must_use]
 pub fn set_entry(view: &DeviceView, manager: &str, entry: ImageEntry, reason: Reason) -> Action {
+    let heir = view.entry(&entry.repository).and_then(|before| before.managers.iter().find(|owner| *owner != manager));
+    let manager = heir.filter(|owner| policy_of_manager(owner).is_some()).map_or(manager, String::as_str);
     let ours = |other: &&EntryView| {
         other.entry.repository != entry.repository
             && (other.managers.is_empty() || other.managers.iter().any(|owner| owner == manager))

@@ -3,9 +3,11 @@
 //! Unknown is not a verdict: what a report does not say is evidence of nothing. The agent's `version` is not looked
 //! at, because it only proves a poll.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::ImageRef;
+use crate::api::{ImageRef, policy_of_manager};
 
 use super::cohort::rank;
 use super::observed::{DeviceView, Evidence, Member, Standing};
@@ -29,9 +31,18 @@ pub struct Target<'a> {
     pub rules: &'a Rules,
     /// Policies that go before its own; their devices are theirs.
     pub rivals: &'a [Rival],
+    /// Policies that are there, or have rollouts left. `None`: not known, so all may be.
+    pub living: Option<&'a BTreeSet<String>>,
 }
 
 impl Target<'_> {
+    /// Whether somebody else's word stands in an entry. What a policy left behind that is gone, with all its rollouts, is
+    /// nobody's: whoever has the devices now takes it over (a policy that is renamed is such a case).
+    fn is_foreign(&self, manager: &str) -> bool {
+        let is_dead = |policy| self.living.is_some_and(|living| !living.contains(policy));
+        manager != self.manager && !policy_of_manager(manager).is_some_and(is_dead)
+    }
+
     /// Whether this very rollout wrote something, and not one before it of the same name: names are made from policy
     /// and image, so a rollout that is deleted and made again has the same.
     fn wrote(&self, rollout: &str, at: &Time) -> bool {
@@ -77,7 +88,7 @@ pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &
 fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
     let repository = target.image.repository.as_str();
     let owner = view.entry(repository);
-    if owner.is_some_and(|owner| owner.managers.iter().any(|manager| manager != target.manager)) {
+    if owner.is_some_and(|owner| owner.managers.iter().any(|manager| target.is_foreign(manager))) {
         return Standing::Claimed;
     }
     match owner.map(|owner| &owner.entry).filter(|entry| target.wrote(&entry.rollout, &entry.release_time)) {

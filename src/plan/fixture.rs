@@ -108,6 +108,7 @@ pub(crate) struct Fixture {
     pub(crate) seen: BTreeMap<String, Timestamp>,
     pub(crate) knowledge: Knowledge,
     pub(crate) resolution: Resolution,
+    pub(crate) living: Option<std::collections::BTreeSet<String>>,
     pub(crate) now: Timestamp,
 }
 
@@ -125,6 +126,7 @@ impl Fixture {
             seen,
             knowledge,
             resolution: Resolution::Unasked,
+            living: None,
             now,
         }
     }
@@ -177,6 +179,7 @@ impl Fixture {
             manager: "tranche-policy/web",
             rules: &subject.rules,
             rivals: &[],
+            living: self.living.as_ref(),
         };
         self.views.iter().filter_map(|view| member(view, self.seen.get(&view.name).copied(), &target)).collect()
     }

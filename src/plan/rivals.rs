@@ -1,8 +1,9 @@
 //! Where two policies of a namespace are for one image and one device: the one with the more specific pattern has it.
 //!
-//! More specific is whose pattern has more characters that aren't wildcards, first in the name, then in the tag; of equals
-//! the policy whose name sorts first. A rollout leaves the devices of such a rival alone, and the policy says in its
-//! conditions whose they are. A suspended policy keeps its devices: that is what suspending it is for.
+//! More specific is whose pattern has more characters that aren't wildcards, first in the name, then in the tag. A rollout
+//! leaves the devices of such a rival alone, and the policy says in its conditions whose they are. A suspended policy keeps
+//! its devices: that is what suspending it is for. Between equals nobody can say; whoever writes to a device first has it,
+//! and the other's rollout reports a conflict.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,10 +38,9 @@ impl Rival {
         Some(Self { policy: policy.name_any(), pattern, selector, names })
     }
 
-    /// Whether it goes before the policy of that name and pattern.
-    fn goes_before(&self, policy: &str, pattern: &Pattern) -> bool {
-        let (mine, theirs) = (self.pattern.specificity(), pattern.specificity());
-        mine > theirs || (mine == theirs && self.policy.as_str() < policy)
+    /// Whether it goes before a policy with that pattern.
+    fn goes_before(&self, pattern: &Pattern) -> bool {
+        self.pattern.specificity() > pattern.specificity()
     }
 
     /// Whether it claims a device, apart from what that runs.
@@ -62,9 +62,7 @@ pub fn rivals<'a>(
         .into_iter()
         .filter(|other| other.name_any() != policy)
         .filter_map(Rival::of)
-        .filter(|rival| {
-            rival.pattern.matches(&image.repository, image.tag.as_deref()) && rival.goes_before(policy, pattern)
-        })
+        .filter(|rival| rival.pattern.matches(&image.repository, image.tag.as_deref()) && rival.goes_before(pattern))
         .collect()
 }
 
@@ -81,7 +79,7 @@ pub fn overlaps<'a>(
         .into_iter()
         .filter(|other| other.name_any() != policy)
         .filter_map(Rival::of)
-        .filter(|rival| rival.goes_before(policy, &own.pattern))
+        .filter(|rival| rival.goes_before(&own.pattern))
         .collect();
     let mut counts = BTreeMap::new();
     if before.is_empty() {
@@ -147,8 +145,8 @@ mod tests {
         assert_eq!(before(&all[0], "acme/web:1.0", &all), ["acme", "web", "web-1", "web-too"]);
         assert_eq!(before(&all[0], "acme/db:1.0", &all), ["acme"]);
         assert_eq!(before(&all[1], "acme/web:2.0", &all), ["web", "web-too"]);
-        assert_eq!(before(&all[2], "acme/web:1.0", &all), ["web-1"], "of equals the name decides");
-        assert_eq!(before(&all[4], "acme/web:2.0", &all), ["web"]);
+        assert_eq!(before(&all[2], "acme/web:1.0", &all), ["web-1"]);
+        assert!(before(&all[4], "acme/web:2.0", &all).is_empty(), "equals");
         assert!(before(&all[3], "acme/web:1.0", &all).is_empty());
     }
 

@@ -99,7 +99,7 @@ fn every_policy_can_be_followed() {
         let pattern = &policy.spec.image.pattern;
         let image: ImageRef = pattern.replace('*', "v2.0.0").parse().unwrap_or_else(|error| panic!("{name}: {error}"));
         let word = Claim::of(&policy).word_on(&ImageRef { tag: Some("v2.0.0".into()), ..image });
-        assert_eq!(word, tranche::registry::claim::Word::Yes(policy.spec.strategy.type_), "{name}");
+        assert!(matches!(word, tranche::registry::claim::Word::Yes(_)), "{name}: {word:?}");
         let checks = &policy.spec.health_checks;
         assert!(checks.iter().all(|check| check.container.is_some()), "{name}: other checks aren't run yet");
     }

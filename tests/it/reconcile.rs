@@ -309,6 +309,54 @@ async fn two_policies_that_claim_one_device_are_told_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn devices_of_a_more_specific_policy_are_left_alone() {
+    let world = World::healthy(4).await;
+    let canary = world.api.names("devices").remove(0);
+    let mut narrow = policy(&json!({}));
+    narrow["metadata"]["name"] = json!("canary");
+    narrow["spec"]["devices"] = json!({"names": [canary]});
+    world.api.create("imageupdatepolicies", &narrow).await.unwrap();
+    let broad = policy(&json!({"image": {"pattern": "acme/*", "offer": "Tag"}}));
+    world.api.create("imageupdatepolicies", &broad).await.unwrap();
+    world.api.create("imagerollouts", &rollout("v2", &json!({}))).await.unwrap();
+    world.until_phase("web-v2", "Completed").await;
+    assert_eq!(world.running("acme/web:v2"), 3);
+    assert!(world.entries().iter().all(|(device, ..)| *device != canary), "nobody told the canary anything");
+    let conditions = world.api.get("imageupdatepolicies", "web").unwrap()["status"]["conditions"].to_string();
+    assert!(
+        conditions.contains("Overlapped") && conditions.contains("1 of its devices belong to canary"),
+        "{conditions}"
+    );
+    world.check_never();
+    world.stays_settled(30 * MINUTE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_renamed_takes_its_devices_along() {
+    let world = World::healthy(4).await;
+    world.api.create("imageupdatepolicies", &policy(&json!({}))).await.unwrap();
+    world.api.create("imagerollouts", &rollout("v2", &json!({}))).await.unwrap();
+    world.until_phase("web-v2", "Completed").await;
+
+    let mut renamed = policy(&json!({}));
+    renamed["metadata"]["name"] = json!("renamed");
+    world.api.create("imageupdatepolicies", &renamed).await.unwrap();
+    let mut next = rollout("v3", &json!({"policyRef": {"name": "renamed"}}));
+    next["metadata"]["name"] = json!("renamed-v3");
+    world.api.create("imagerollouts", &next).await.unwrap();
+    sleep(5 * MINUTE).await;
+    assert_eq!(world.offered("acme/web:v3"), 0, "the old one may be in use");
+
+    world.api.delete("imageupdatepolicies", "web");
+    // The garbage collector's part.
+    world.api.delete("imagerollouts", "web-v2");
+    world.until_phase("renamed-v3", "Completed").await;
+    assert_eq!(world.running("acme/web:v3"), 4);
+    world.check_never();
+    world.stays_settled(30 * MINUTE).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_newer_image_takes_over_half_way() {
     let world = World::healthy(8).await;
     let strategy = json!({"type": "Staged", "batches": [{"size": "50%"}, {"size": "100%"}], "batchDelay": "1h"});

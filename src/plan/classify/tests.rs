@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::Device;
+use crate::plan::Change;
 use crate::plan::fixture::{Fixture, REPOSITORY, apps, at, device, digest, entry, failed, policy, reported, rollout};
 
 /// Where a device stands with `web-v2`.
@@ -159,6 +160,8 @@ fn others_decide() {
     };
     claimed["metadata"] = json!({ "managedFields": owned("kubectl") });
     assert_eq!(stands(&claimed), Some(Standing::Claimed));
+    claimed["metadata"] = json!({ "managedFields": owned("tranche-policy/old") });
+    assert_eq!(stands(&claimed), Some(Standing::Claimed), "it may be there");
     claimed["metadata"] = json!({ "managedFields": owned("tranche-policy/web") });
     assert_eq!(stands(&claimed), Some(Standing::Released(Evidence::Running)));
 }
@@ -230,4 +233,37 @@ fn where_a_rollback_would_go() {
         let expected = previous.map(|tag| format!("{REPOSITORY}:{tag}"));
         assert_eq!(previous_image(&view, &target), expected, "{what}");
     }
+}
+
+/// A policy that is renamed takes its devices along: what the old one wrote is nobody's once it is gone.
+#[test]
+fn what_a_dead_policy_left_is_taken_over() {
+    let key = |repository: &str| format!("k:{}", json!({ "repository": repository }));
+    let of_old = json!({ &key(REPOSITORY): { "f:image": {} }, &key("docker.io/acme/db"): { "f:image": {} } });
+    let db = json!({ "repository": "docker.io/acme/db", "image": "docker.io/acme/db:v1",
+                     "declared": "docker.io/acme/db:v1", "rollout": "db-v1", "batch": 1, "releaseTime": at(-900).to_string() });
+    let left =
+        entry(&json!({ "rollout": "old-v1", "image": "docker.io/acme/web:v1", "releaseTime": at(-900).to_string() }));
+    let there = device(
+        "d",
+        &json!({
+            "metadata": { "managedFields": [{ "manager": "tranche-policy/old", "operation": "Apply", "fieldsType": "FieldsV1",
+                                              "fieldsV1": { "f:spec": { "f:images": of_old } } }] },
+            "spec": { "images": [left, db] },
+        }),
+    );
+    let mut fixture = Fixture::new(policy(&json!({})), rollout(&json!({})), &[there], at(0));
+    let standing = |fixture: &Fixture| fixture.look(|observed| observed.members[0].standing);
+    assert_eq!(standing(&fixture), Standing::Claimed);
+    fixture.living = Some(["old".to_owned(), "web".to_owned()].into());
+    assert_eq!(standing(&fixture), Standing::Claimed);
+    fixture.living = Some(["web".to_owned()].into());
+    assert_eq!(standing(&fixture), Standing::Unreleased);
+    // Under its name, with everything else that it owns there.
+    let plan = fixture.settle();
+    let [action] = &plan.actions[..] else { panic!("{:?}", plan.actions) };
+    let Change::Images { manager, entries } = &action.change else { panic!("{action:?}") };
+    assert_eq!(manager, "tranche-policy/old");
+    let told: Vec<_> = entries.iter().map(|entry| (entry.repository.as_str(), entry.rollout.as_str())).collect();
+    assert_eq!(told, [("docker.io/acme/db", "db-v1"), (REPOSITORY, "web-v2")]);
 }

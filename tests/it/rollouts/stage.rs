@@ -43,7 +43,8 @@ pub fn policy(spec: &Value) -> Value {
         "kind": "ImageUpdatePolicy",
         "metadata": { "name": "myapp" },
         "spec": {
-            "image": { "pattern": "iotistic/myapp:*" },
+            // No registry runs here that could be asked for a digest.
+            "image": { "pattern": "iotistic/myapp:*", "offer": "Tag" },
             "devices": { "selector": { "matchLabels": { "tranche.dev/fleet": "test" } } },
             "strategy": { "batches": [{"size": "20%"}, {"size": "100%"}] },
             "failurePolicy": { "action": "RollBackAll" },
