@@ -2,8 +2,9 @@
 
 CONTROL_PLANE := target/controlplane/controlplane
 HELM := target/tools/helm
+REGISTRY := target/registry/registry
 
-.PHONY: demo test test-unit lint vet fmt bench crds control-plane tools doc clean help
+.PHONY: demo test test-unit lint vet fmt bench crds control-plane registry tools doc clean help
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,9 +18,10 @@ else
 	@target/debug/examples/demo --tranche target/debug/tranche --kubeconfig $(KUBECONFIG) $(if $(KEEP),--keep)
 endif
 
-test: lint control-plane tools ## Everything: lints, unit, property, simulated and real control plane tests
+test: lint control-plane registry tools ## Everything: lints, unit, property, simulated and real control plane tests
 	cargo test --locked --lib --bins --examples
-	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) TRANCHE_HELM=$(abspath $(HELM)) cargo test --locked --test it
+	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) TRANCHE_HELM=$(abspath $(HELM)) TRANCHE_REGISTRY=$(abspath $(REGISTRY)) \
+		cargo test --locked --test it
 	cargo test --locked --doc
 
 test-unit: ## Only what needs no control plane
@@ -30,14 +32,15 @@ lint: ## Formatting, clippy, docs, licences and sources of dependencies
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	./.ci/deny
-	test -z "$$(gofmt -l tests/controlplane)" || { gofmt -l tests/controlplane; exit 1; }
+	test -z "$$(gofmt -l tests/controlplane tests/registry)" || { gofmt -l tests/controlplane tests/registry; exit 1; }
 
-vet: control-plane ## go vet of the control plane's module; compiles a second time what it needs of Kubernetes
+vet: control-plane registry ## go vet of the tests' modules; compiles a second time what the control plane needs of Kubernetes
+	cd tests/registry && CGO_ENABLED=0 go vet -trimpath .
 	cd tests/controlplane && CGO_ENABLED=0 go vet -trimpath .
 
 fmt: ## Format everything
 	cargo fmt
-	cd tests/controlplane && gofmt -w .
+	gofmt -w tests/controlplane tests/registry
 
 bench: control-plane ## Measure; the table of benches/README.md
 	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked --bench figures
@@ -50,6 +53,9 @@ crds: ## Write crds/ and the chart's copy anew from the types
 
 control-plane: ## Build the real Kubernetes control plane of demo and tests, unless KUBEBUILDER_ASSETS has one
 	@tests/controlplane/build.sh $(abspath $(CONTROL_PLANE))
+
+registry: ## Build the real container registry of the tests
+	@tests/registry/build.sh $(abspath $(REGISTRY))
 
 tools: ## Build helm for the chart's tests, unless it is on the PATH
 	@command -v helm >/dev/null || tests/tools/build.sh $(abspath $(HELM))

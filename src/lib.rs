@@ -24,6 +24,7 @@
 //! | [`plan`] | everything about rollouts: who is released, who failed, what is waited for | `api`, the patterns of `registry` |
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |
 //! | [`gateway`] | what a device is told at this moment, by the planner's [`plan::gate`] | `plan` |
+//! | [`oci`] | what a registry may be asked and where it may be; what it says of images | `api` |
 //! | [`manage`] | who may deliver | `registry` |
 //! | [`simulate`] | how devices behave, for trials | `api` |
 //! | [`cli`] | what runs in a process | all of these |
@@ -60,6 +61,7 @@ pub mod gateway;
 pub mod kubeclient;
 pub mod manage;
 pub mod metrics;
+pub mod oci;
 pub mod ops;
 pub mod plan;
 pub mod problem;

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("problem", &[]),
     ("server", &["metrics", "problem"]),
     ("ops", &["metrics"]),
+    ("oci", &["api", "clock"]),
     ("controller", &["api", "plan", "clock", "shutdown"]),
     ("gateway", &["api", "plan", "clock", "metrics", "problem", "server"]),
     ("manage", &["api", "registry", "clock", "problem", "shutdown"]),
