@@ -22,6 +22,9 @@
 //! | [`api`] | the shape of objects, and what the API server refuses by itself | nothing |
 //! | [`registry`] | what a delivery means, and which rollouts it should make | `api` |
 //! | [`plan`] | everything about rollouts: who is released, who failed, what is waited for | `api`, the patterns of `registry` |
+//! | [`oci`] | what may be asked of a registry, and what an answer must be to be believed | `api` |
+//! | [`resolver`] | nothing: asks with the Secrets that a policy names | `oci` |
+//! | [`record`] | what it means that a rollout is there already | `registry`, `resolver` |
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |
 //! | [`gateway`] | what a device is told at this moment, by the planner's [`plan::gate`] | `plan` |
 //! | [`oci`] | what a registry may be asked and where it may be; what it says of images | `api` |
@@ -65,7 +68,9 @@ pub mod oci;
 pub mod ops;
 pub mod plan;
 pub mod problem;
+pub mod record;
 pub mod registry;
+pub mod resolver;
 pub mod server;
 pub mod shutdown;
 pub mod simulate;

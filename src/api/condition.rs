@@ -14,6 +14,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// On a policy, present and True when devices that it selects belong to a more specific one.
 pub const OVERLAPPED: &str = "Overlapped";
+/// On a policy that polls: whether the registry answers.
+pub const POLLED: &str = "Polled";
 /// On a rollout: some devices are left alone because somebody else decides over their image.
 pub const DEVICES_IN_CONFLICT: &str = "DevicesInConflict";
 /// On a device: it polled or reported lately.

@@ -13,12 +13,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::cli::preflight;
+use crate::clock::Clock;
 use crate::controller::{self, Context};
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
 use crate::manage::{self, AuthMode, PolicyCache, Webhook, WebhookAuth, WebhookMetrics};
 use crate::metrics::Metrics;
+use crate::oci::{AddressRules, Registries};
 use crate::ops::{self, Readiness};
+use crate::record::Recorder;
+use crate::resolver::Resolver;
 use crate::server::{self, ServerConfig, with_problems};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
@@ -58,6 +62,10 @@ pub struct RunArgs {
     /// `secret`: deliveries must know DOCKER_WEBHOOK_SECRET. `none`: everybody may deliver, on loopback only
     #[arg(long, env = "TRANCHE_WEBHOOK_AUTH", default_value_t = AuthMode::Secret, value_name = "MODE")]
     pub webhook_auth: AuthMode,
+    /// Addresses at which registries may be asked although they are loopback, link-local or a cloud's metadata service,
+    /// such as `127.0.0.0/8`, by commas
+    #[arg(long, env = "TRANCHE_REGISTRY_ALLOW_ADDRESSES", default_value_t = AddressRules::default(), value_name = "CIDRS")]
+    pub registry_allow_addresses: AddressRules,
     /// How often gateways write down which devices they saw [default: by size of the fleet, 5s to 60s]
     #[arg(long, env = "TRANCHE_PRESENCE_INTERVAL", value_parser = whole_duration, value_name = "DURATION")]
     pub presence_interval: Option<Duration>,
@@ -87,6 +95,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tls_cert,
         tls_key,
         webhook_auth,
+        registry_allow_addresses,
         presence_interval,
         log_format,
     } = args;
@@ -110,9 +119,10 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     }
 
     let metrics = Arc::new(Metrics::new());
+    let registries = Registries::new(registry_allow_addresses, Clock::default());
     let mut parts = Parts { tasks: JoinSet::new(), routes: Router::new(), readiness: Vec::new() };
     if wants(Component::Controller) {
-        parts.controller(&client, &namespace, &metrics, &shutdown);
+        parts.controller(&client, &namespace, registries.clone(), &metrics, &shutdown);
     }
     if wants(Component::Gateway) {
         let config = GatewayConfig { presence_interval, ..GatewayConfig::new(&namespace) };
@@ -124,7 +134,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         if let Some(warning) = auth.warning() {
             tracing::warn!("{warning}");
         }
-        parts.api(&client, &namespace, auth, &metrics, &shutdown);
+        parts.api(&client, &namespace, auth, registries, &metrics, &shutdown);
     }
     let Parts { mut tasks, routes, readiness } = parts;
 
@@ -165,10 +175,17 @@ struct Parts {
 }
 
 impl Parts {
-    fn controller(&mut self, client: &Client, namespace: &str, metrics: &Metrics, shutdown: &Shutdown) {
+    fn controller(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        registries: Registries,
+        metrics: &Metrics,
+        shutdown: &Shutdown,
+    ) {
         let counters = controller::metrics::ControllerMetrics::default();
         metrics.register(|registry| counters.register(registry));
-        let context = Context::new(client.clone(), Some(namespace.to_owned()), counters);
+        let context = Context::new(client.clone(), Some(namespace.to_owned()), counters, Clock::default(), registries);
         let index = Arc::clone(&context);
         self.readiness.push(Readiness::new("controller", move || {
             if index.devices.is_complete() { Ok(()) } else { Err("the devices have not been listed yet".into()) }
@@ -188,7 +205,15 @@ impl Parts {
         self.tasks.spawn(async move { ("gateway", task.await.map_err(anyhow::Error::from)) });
     }
 
-    fn api(&mut self, client: &Client, namespace: &str, auth: WebhookAuth, metrics: &Metrics, shutdown: &Shutdown) {
+    fn api(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        auth: WebhookAuth,
+        registries: Registries,
+        metrics: &Metrics,
+        shutdown: &Shutdown,
+    ) {
         let (cache, task) = PolicyCache::start(client.clone(), Some(namespace), shutdown.clone());
         let counters = WebhookMetrics::default();
         metrics.register(|registry| counters.register(registry));
@@ -196,7 +221,8 @@ impl Parts {
         self.readiness.push(Readiness::new("api", move || {
             if state.is_ready() { Ok(()) } else { Err("the policies have not been listed yet".into()) }
         }));
-        let webhook = Webhook::new(auth, cache, client.clone(), counters);
+        let recorder = Recorder::new(client.clone(), Resolver::new(client.clone(), registries));
+        let webhook = Webhook::new(auth, cache, recorder, counters);
         self.routes = std::mem::take(&mut self.routes).merge(manage::router(webhook));
         self.tasks.spawn(async move { ("api", task.await.map_err(anyhow::Error::from)) });
     }

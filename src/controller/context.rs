@@ -20,6 +20,11 @@ use crate::clock::Clock;
 
 use super::backoff::Backoff;
 use super::devices::{DeviceIndex, is_older};
+use super::poll::Polls;
+use super::resolve::Answers;
+use crate::oci::Registries;
+use crate::record;
+use crate::resolver::Resolver;
 
 /// Reference to a rollout as the runtime knows it.
 pub type RolloutRef = ObjectRef<DeserializeGuard<ImageRollout>>;
@@ -52,7 +57,13 @@ pub struct Context {
     /// Pauses after failures of policies.
     pub policy_backoff: Backoff<PolicyRef>,
     /// Publisher of Events.
-    pub recorder: Recorder,
+    pub events: Recorder,
+    /// Makes rollouts of what polling finds.
+    pub recorder: record::Recorder,
+    /// What registries say of the tags of rollouts.
+    pub answers: Answers,
+    /// Where the polling of policies stands.
+    pub polls: Polls,
     /// Counters.
     pub metrics: ControllerMetrics,
     /// What the planner is told to be now.
@@ -66,27 +77,29 @@ pub struct Context {
     told: Mutex<HashMap<String, Option<i64>>>,
     trigger: mpsc::Sender<RolloutRef>,
     triggered: Mutex<Option<mpsc::Receiver<RolloutRef>>>,
+    policy_trigger: mpsc::Sender<PolicyRef>,
+    policies_triggered: Mutex<Option<mpsc::Receiver<PolicyRef>>>,
 }
 
 impl Context {
-    /// For one process.
+    /// For one process, which goes by that clock and asks these registries.
     #[must_use]
-    pub fn new(client: Client, namespace: Option<String>, metrics: ControllerMetrics) -> Arc<Self> {
-        Self::with_clock(client, namespace, metrics, Clock::default())
-    }
-
-    /// The same, going by that clock.
-    #[must_use]
-    pub fn with_clock(
+    pub fn new(
         client: Client,
         namespace: Option<String>,
         metrics: ControllerMetrics,
         clock: Clock,
+        registries: Registries,
     ) -> Arc<Self> {
         let (trigger, triggered) = mpsc::channel(TRIGGER_QUEUE);
+        let (policy_trigger, policies_triggered) = mpsc::channel(TRIGGER_QUEUE);
+        let resolver = Resolver::new(client.clone(), registries);
         let reporter = Reporter { controller: "tranche-controller".into(), instance: std::env::var("HOSTNAME").ok() };
         Arc::new(Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            events: Recorder::new(client.clone(), reporter),
+            recorder: record::Recorder::new(client.clone(), resolver.clone()),
+            answers: Answers::new(resolver),
+            polls: Polls::default(),
             client,
             namespace,
             devices: DeviceIndex::default(),
@@ -100,6 +113,8 @@ impl Context {
             told: Mutex::default(),
             trigger,
             triggered: Mutex::new(Some(triggered)),
+            policy_trigger,
+            policies_triggered: Mutex::new(Some(policies_triggered)),
         })
     }
 
@@ -137,6 +152,28 @@ impl Context {
     pub fn trigger(&self, rollout: RolloutRef) {
         // A full queue means that thousands are waiting already; the next flush or resync brings this one again.
         let _ = self.trigger.clone().try_send(rollout);
+    }
+
+    pub(crate) fn take_policy_trigger(&self) -> impl Stream<Item = PolicyRef> + Send + 'static {
+        futures::stream::StreamExt::flatten(futures::stream::iter(self.policies_triggered.lock().take()))
+    }
+
+    /// Has a policy looked at soon.
+    pub fn look_at_policy(&self, policy: PolicyRef) {
+        // As above; the resync brings it.
+        let _ = self.policy_trigger.clone().try_send(policy);
+    }
+
+    /// The readable policies that poll.
+    #[must_use]
+    pub fn polling_policies(&self) -> Vec<ImageUpdatePolicy> {
+        let Some((_, store)) = self.stores.get() else { return Vec::new() };
+        let polls = |policy: &&ImageUpdatePolicy| {
+            policy.spec.image.poll_interval.is_some()
+                && !policy.spec.suspend
+                && policy.metadata.deletion_timestamp.is_none()
+        };
+        store.state().iter().filter_map(|guard| guard.0.as_ref().ok()).filter(polls).cloned().collect()
     }
 
     /// Rollouts of a namespace that satisfy a condition.
@@ -252,6 +289,7 @@ mod tests {
     use kube::runtime::{reflector, watcher};
 
     use super::*;
+    use crate::oci::AddressRules;
 
     /// A store by itself wakes only the one that asked last; all others would wait for ever.
     #[tokio::test]
@@ -259,7 +297,13 @@ mod tests {
         let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
             Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
         });
-        let context = Context::new(Client::new(nobody, "default"), None, ControllerMetrics::default());
+        let context = Context::new(
+            Client::new(nobody, "default"),
+            None,
+            ControllerMetrics::default(),
+            Clock::default(),
+            Registries::new(AddressRules::default(), Clock::default()),
+        );
         let (rollouts, mut rollouts_writer) = reflector::store();
         let (policies, mut policies_writer) = reflector::store();
         context.set_stores(rollouts, policies);

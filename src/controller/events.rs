@@ -21,7 +21,7 @@ pub async fn publish(context: &Context, rollout: &ImageRollout, before: &[Histor
             action: action(line),
             secondary: None,
         };
-        match context.recorder.publish(&event, &rollout.object_ref(&())).await {
+        match context.events.publish(&event, &rollout.object_ref(&())).await {
             Ok(()) => context.metrics.published(),
             Err(error) => tracing::warn!(%error, reason = event.reason, "an Event could not be published"),
         }

@@ -8,6 +8,8 @@
 //! | status | `status.rs` | yes: first, as the lock and the record |
 //! | apply | `apply.rs` | yes: devices, only under a stored status |
 //!
+//! Registries are asked beside the passes, by `resolve.rs` (what a tag stands for) and `poll.rs` (pushes that nobody told of).
+//!
 //! Devices are not kept as objects but as projections ([`devices::DeviceIndex`]); changes of theirs mark the rollouts of
 //! their repositories, and those are reconciled at most every [`FLUSH`]. Safety rests on resourceVersion preconditions,
 //! not on there being one controller.
@@ -21,7 +23,9 @@ pub mod events;
 pub mod gather;
 pub mod metrics;
 pub mod policy;
+pub mod poll;
 pub mod presence;
+pub mod resolve;
 pub mod rollout;
 pub mod status;
 pub mod unreadable;
@@ -99,13 +103,18 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
             let namespace = rollout.namespace().unwrap_or_default();
             name.map(|name| ObjectRef::new(&name).within(&namespace))
         })
+        .reconcile_on(context.take_policy_trigger())
         .graceful_shutdown_on(shutdown.clone().wait())
         .run(policy::reconcile, policy::on_error, Arc::clone(&context))
         .for_each(|result| {
             policy::finished(&context, result);
             std::future::ready(())
         });
-    futures::future::join3(rollout_runs, policy_runs, context.tell_when_listed()).await;
+    let asking = futures::future::join(
+        context.answers.serve(&context, shutdown.clone()),
+        poll::serve(Arc::clone(&context), shutdown.clone()),
+    );
+    futures::future::join4(rollout_runs, policy_runs, context.tell_when_listed(), asking).await;
     background.await
 }
 

@@ -11,7 +11,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
-use crate::plan::policy::plan_policy;
+use crate::plan::policy::{Beside, plan_policy};
 use crate::plan::rivals::{self, Rival};
 use crate::plan::validated::ValidatedPolicy;
 
@@ -54,8 +54,8 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
     let valid = ValidatedPolicy::new(policy);
-    let plan =
-        plan_policy(policy, valid.as_ref(), &rollouts, &overlaps(policy, &namespace, context), context.clock.now());
+    let beside = Beside { overlaps: overlaps(policy, &namespace, context), polled: context.polls.of(policy) };
+    let plan = plan_policy(policy, valid.as_ref(), &rollouts, &beside, context.clock.now());
     if plan.changed {
         let api: Api<ImageUpdatePolicy> = Api::namespaced(context.client.clone(), &namespace);
         let body = json!({

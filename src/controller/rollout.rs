@@ -56,6 +56,7 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
     let policy = context.policy(&namespace, &rollout.spec.policy_ref.name);
     let owner = policy.as_ref().and_then(|policy| policy.as_ref().ok().cloned());
     let now = context.clock.now();
+    let resolution = context.answers.resolution(&rollout, owner.as_ref(), now);
     let snapshot = Snapshot::new(
         rollout,
         policy,
@@ -63,6 +64,7 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
         context.devices.devices(&namespace),
         context.devices.knowledge(&namespace),
     )
+    .with_resolution(resolution)
     .with_living(policies.iter().map(|policy| policy.name_any()), &siblings)
     .among(policies.iter().filter_map(|policy| policy.0.as_ref().ok()));
     let (plan, ()) = snapshot.plan(now, |_, _| ());

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use kube::ResourceExt as _;
 use serde::Serialize;
 
 use super::door::{HOW_TO_OPEN, WebhookAuth};
@@ -37,9 +36,9 @@ pub(super) struct Made {
 
 impl Made {
     /// Of a creation that was recorded.
-    pub(super) fn of(Creation { policy, terms, rollout }: &Creation, created: bool) -> Self {
+    pub(super) fn of(Creation { policy, terms, rollout: _ }: &Creation, name: String, created: bool) -> Self {
         Self {
-            rollout_id: rollout.name_any(),
+            rollout_id: name,
             namespace: policy.namespace.clone(),
             policy: policy.name.clone(),
             strategy: strategy_word(terms.strategy),

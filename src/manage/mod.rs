@@ -10,7 +10,6 @@ mod answer;
 pub mod cache;
 pub mod door;
 pub mod metrics;
-mod record;
 mod refusal;
 pub mod webhook;
 

@@ -7,8 +7,8 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::door::HOW_TO_OPEN;
 use super::metrics::Outcome;
-use super::record::RecordError;
 use crate::problem::Problem;
+use crate::record::RecordError;
 use crate::registry::ParseError;
 use crate::registry::signature::Unauthentic;
 

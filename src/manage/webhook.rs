@@ -17,7 +17,6 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use kube::Client;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -26,10 +25,10 @@ use super::answer::{self, Made};
 use super::cache::PolicyCache;
 use super::door::WebhookAuth;
 use super::metrics::{Outcome, WebhookMetrics};
-use super::record::{Recorded, record_all};
 use super::refusal::Refusal;
 use crate::clock;
 use crate::problem::Problem;
+use crate::record::{Recorded, Recorder};
 use crate::registry::intake::{Creation, Decision, Ignored, decide};
 use crate::registry::signature::{self, Proof};
 use crate::registry::{self, Expect, ParseError, PushEvent};
@@ -47,25 +46,16 @@ pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Webhook {
     auth: WebhookAuth,
     policies: PolicyCache,
-    client: WebhookClient,
+    recorder: Recorder,
     metrics: WebhookMetrics,
     room: Semaphore,
 }
 
-/// The client, which has no `Debug` of its own.
-struct WebhookClient(Client);
-
-impl std::fmt::Debug for WebhookClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Client")
-    }
-}
-
 impl Webhook {
-    /// A webhook that creates rollouts with `client` in the namespaces of their policies.
+    /// A webhook that has rollouts made in the namespaces of their policies.
     #[must_use]
-    pub fn new(auth: WebhookAuth, policies: PolicyCache, client: Client, metrics: WebhookMetrics) -> Arc<Self> {
-        Arc::new(Self { auth, policies, client: WebhookClient(client), metrics, room: Semaphore::new(MAX_DELIVERIES) })
+    pub fn new(auth: WebhookAuth, policies: PolicyCache, recorder: Recorder, metrics: WebhookMetrics) -> Arc<Self> {
+        Arc::new(Self { auth, policies, recorder, metrics, room: Semaphore::new(MAX_DELIVERIES) })
     }
 
     /// Whether a delivery could be taken now.
@@ -199,12 +189,12 @@ impl Webhook {
         let (creations, mut ignored) =
             split(events.iter().flat_map(|event| decide(event, received, claims.values().map(AsRef::as_ref))));
         let recorded =
-            timeout_at(deadline, record_all(&self.client.0, &creations)).await.map_err(|_| Refusal::Late)??;
+            timeout_at(deadline, self.recorder.record_all(&creations)).await.map_err(|_| Refusal::Late)??;
         let mut made = Vec::new();
         for (creation, recorded) in creations.iter().zip(recorded) {
             match recorded {
-                Recorded::Created => made.push(Made::of(creation, true)),
-                Recorded::Existed => made.push(Made::of(creation, false)),
+                Recorded::Created(name) => made.push(Made::of(creation, name, true)),
+                Recorded::Existed(name) => made.push(Made::of(creation, name, false)),
                 Recorded::Ignored(reason) => ignored.push(Ignored { policy: Some(creation.policy.clone()), reason }),
             }
         }

@@ -35,6 +35,7 @@ pub mod deletion;
 pub mod explain;
 #[cfg(test)]
 mod fixture;
+pub mod follow;
 pub mod gate;
 pub mod lifecycle;
 pub mod observed;

@@ -30,13 +30,47 @@ pub struct PolicyPlan {
     pub prune: Vec<String>,
 }
 
-/// Decides what to do about one policy. `rollouts` are all those that name it; `overlaps` how many of its devices belong
-/// to which more specific policy.
+/// What is known of a policy beside its rollouts.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// How many of its devices belong to which more specific policy.
+    pub overlaps: BTreeMap<String, usize>,
+    /// How the last look into its registry went, if it polls and has.
+    pub polled: Option<Polled>,
+}
+
+/// How a look into a registry went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// It answered.
+    Good,
+    /// It did not.
+    Failing {
+        /// In a word.
+        reason: &'static str,
+        /// In words, which may differ from time to time.
+        why: String,
+    },
+}
+
+impl Polled {
+    /// Whether nothing changed that is worth a write.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Good, Self::Good) => true,
+            (Self::Failing { reason, why: _ }, Self::Failing { reason: other, why: _ }) => reason == other,
+            (Self::Good, Self::Failing { .. }) | (Self::Failing { .. }, Self::Good) => false,
+        }
+    }
+}
+
+/// Decides what to do about one policy. `rollouts` are all those that name it.
 pub fn plan_policy(
     policy: &ImageUpdatePolicy,
     valid: Result<&ValidatedPolicy, &Invalid>,
     rollouts: &[&ImageRollout],
-    overlaps: &BTreeMap<String, usize>,
+    beside: &Beside,
     now: Timestamp,
 ) -> PolicyPlan {
     let old = policy.status.clone().unwrap_or_default();
@@ -75,8 +109,22 @@ pub fn plan_policy(
     if let Err(error) = valid {
         conditions.push(condition(condition::STALLED, true, "Invalid", error.to_string(), generation, now));
     }
-    if let Some((other, _)) = overlaps.iter().max_by_key(|(_, devices)| **devices) {
-        let (devices, all): (usize, usize) = (overlaps.values().sum(), overlaps.len());
+    match &beside.polled {
+        Some(Polled::Good) => {
+            let text = "the registry is asked for new images, and answers";
+            conditions.push(condition(condition::POLLED, true, "RegistryAnswers", text, generation, now));
+        }
+        Some(Polled::Failing { reason, why }) => {
+            conditions.push(condition(condition::POLLED, false, reason, why.clone(), generation, now));
+        }
+        None => {
+            // After a restart nothing is known yet; what was said before still stands.
+            let before = condition::find(&old.conditions, condition::POLLED);
+            conditions.extend(before.filter(|_| policy.spec.image.poll_interval.is_some()).cloned());
+        }
+    }
+    if let Some((other, _)) = beside.overlaps.iter().max_by_key(|(_, devices)| **devices) {
+        let (devices, all): (usize, usize) = (beside.overlaps.values().sum(), beside.overlaps.len());
         let others = if all == 1 { other.clone() } else { format!("{all} others, such as {other}") };
         let text = format!("{devices} of its devices belong to {others}: more specific for the same images");
         conditions.push(condition(condition::OVERLAPPED, true, "MoreSpecificPolicy", text, generation, now));

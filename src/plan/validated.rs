@@ -39,6 +39,9 @@ pub enum Invalid {
         /// What is wrong.
         why: String,
     },
+    /// Polling without saying for what.
+    #[error("spec.image.pollInterval: polling needs a spec.image.pattern that {0}")]
+    Poll(&'static str),
     /// Neither or both of selector and names.
     #[error("spec.devices: set exactly one of selector and names")]
     Claim,
@@ -122,7 +125,7 @@ impl ValidatedPolicy {
         let plan = resolved_plan(policy.metadata.generation, spec, jiff::Timestamp::UNIX_EPOCH, 0);
         let as_status: Vec<BatchStatus> = batches.iter().map(|batch| batch_status(batch, spec, 0)).collect();
         let rules = Rules::new(&plan, &as_status)?;
-        Ok(Self {
+        let valid = Self {
             generation: policy.metadata.generation,
             spec: spec.clone(),
             rejected: policy.status.as_ref().map(|status| status.rejected.clone()).unwrap_or_default(),
@@ -131,7 +134,9 @@ impl ValidatedPolicy {
             batches,
             sizes,
             rules,
-        })
+        };
+        valid.follow()?;
+        Ok(valid)
     }
 
     /// What a new image does while a rollout runs.

@@ -65,11 +65,15 @@ pub enum Reason {
     /// The policy can't be followed.
     #[error("the policy can't be followed: {0}")]
     InvalidPolicy(String),
-    /// The rollout of this image is on its way out.
-    #[error("the rollout {rollout} of this image is being deleted: push again once it is gone")]
-    BeingDeleted {
-        /// Its name.
+    /// There is a rollout of this tag, and no telling whether the tag was moved since.
+    #[error("{rollout} is of this tag, and the registry does not say whether the tag was moved since: {why}")]
+    DigestUnknown {
+        /// The image.
+        image: String,
+        /// The rollout that is there.
         rollout: String,
+        /// What to do about it.
+        why: String,
     },
     /// An object of that name is there and is for another image.
     #[error("the name {rollout} is taken by a rollout of another image: delete that one and push again")]
@@ -100,7 +104,7 @@ impl Reason {
             Self::Older { .. } => "Older",
             Self::Busy { .. } => "Busy",
             Self::InvalidPolicy(_) => "InvalidPolicy",
-            Self::BeingDeleted { .. } => "BeingDeleted",
+            Self::DigestUnknown { .. } => "DigestUnknown",
             Self::NameTaken { .. } => "NameTaken",
             Self::Refused(_) => "Refused",
         }

@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use tranche::manage::webhook::{MAX_BODY, MAX_DELIVERIES};
 use tranche::manage::{self, AuthMode, PolicyCache, WEBHOOK_PATH, Webhook, WebhookAuth, WebhookMetrics};
+use tranche::oci::{AddressRules, Registries};
+use tranche::record::Recorder;
 use tranche::registry::signature::{Secret, sign};
+use tranche::resolver::Resolver;
 use tranche::shutdown::Shutdown;
 
 use fake::{FakeApi, Mood};
@@ -26,6 +29,12 @@ use fake::{FakeApi, Mood};
 const SECRET: &str = "a-secret-that-is-never-shown";
 const DOCKER_HUB: &str = include_str!("../../examples/webhook-dockerhub.json");
 const GITHUB: &str = include_str!("../../examples/webhook-github.json");
+
+/// Registries are not reached from here.
+fn recorder(client: kube::Client) -> Recorder {
+    let registries = Registries::new(AddressRules::default(), tranche::clock::Clock::default());
+    Recorder::new(client.clone(), Resolver::new(client, registries))
+}
 
 fn policy(name: &str, pattern: &str, more: &Value) -> Value {
     let mut spec = json!({"image": {"pattern": pattern}, "devices": {"names": ["a"]}});
@@ -61,7 +70,7 @@ impl Bench {
         let (cache, _task) = PolicyCache::start(api.client(), None, Shutdown::new());
         assert!(cache.wait_for(|_| true).await);
         let metrics = WebhookMetrics::default();
-        let router = manage::router(Webhook::new(auth, cache.clone(), api.client(), metrics.clone()));
+        let router = manage::router(Webhook::new(auth, cache.clone(), recorder(api.client()), metrics.clone()));
         Self { api, cache, metrics, router }
     }
 
@@ -199,7 +208,12 @@ async fn ten_deliveries_at_once_are_one_rollout() {
 async fn two_replicas_make_one_rollout() {
     let bench = Bench::new(&[myapp()]).await;
     let auth = WebhookAuth::new(AuthMode::Secret, Some(SECRET));
-    let other = manage::router(Webhook::new(auth, bench.cache.clone(), bench.api.client(), WebhookMetrics::default()));
+    let other = manage::router(Webhook::new(
+        auth,
+        bench.cache.clone(),
+        recorder(bench.api.client()),
+        WebhookMetrics::default(),
+    ));
     let (first, second) = futures::join!(bench.deliver(DOCKER_HUB), other.oneshot(bearer(DOCKER_HUB)));
     assert_eq!((first.status, second.expect("infallible").status()), (StatusCode::OK, StatusCode::OK));
     assert_eq!(bench.api.rollouts().len(), 1);
@@ -304,7 +318,9 @@ async fn a_rollout_that_is_there_must_be_of_this_image() {
     let mut rollout = bench.api.rollouts().remove(0);
     rollout["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     bench.api.put_rollout(rollout.clone());
-    bench.deliver(DOCKER_HUB).await.assert_ignored("BeingDeleted");
+    let answer = bench.deliver(DOCKER_HUB).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "once it is gone, this push makes the next: {answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
     rollout["spec"]["image"]["tag"] = json!("v1");
     bench.api.put_rollout(rollout);
     bench.deliver(DOCKER_HUB).await.assert_ignored("NameTaken");
@@ -536,7 +552,7 @@ async fn before_the_policies_are_read_nothing_is_taken() {
     let (cache, _task) = PolicyCache::start(api.client(), Some("plant"), shutdown);
     assert!(!cache.is_ready());
     let auth = WebhookAuth::new(AuthMode::Secret, Some(SECRET));
-    let webhook = Webhook::new(auth, cache.clone(), api.client(), WebhookMetrics::default());
+    let webhook = Webhook::new(auth, cache.clone(), recorder(api.client()), WebhookMetrics::default());
     assert!(!webhook.is_ready());
     let bench = Bench { api, cache, metrics: WebhookMetrics::default(), router: manage::router(webhook) };
     let answer = bench.deliver(DOCKER_HUB).await;

@@ -15,10 +15,10 @@ fn named(name: &str, created: i64, phase: &str, status: &Value) -> ImageRollout 
 
 fn plan(policy: &ImageUpdatePolicy, rollouts: &[ImageRollout]) -> PolicyPlan {
     let rollouts: Vec<&ImageRollout> = rollouts.iter().collect();
-    let plan = plan_policy(policy, ValidatedPolicy::new(policy).as_ref(), &rollouts, &BTreeMap::new(), at(100));
+    let plan = plan_policy(policy, ValidatedPolicy::new(policy).as_ref(), &rollouts, &Beside::default(), at(100));
     // Stored, it says nothing new, also later.
     let stored = ImageUpdatePolicy { status: Some(plan.status.clone()), ..policy.clone() };
-    let second = plan_policy(&stored, ValidatedPolicy::new(policy).as_ref(), &rollouts, &BTreeMap::new(), at(200));
+    let second = plan_policy(&stored, ValidatedPolicy::new(policy).as_ref(), &rollouts, &Beside::default(), at(200));
     assert!(!second.changed, "{:?}\n{:?}", plan.status, second.status);
     plan
 }
@@ -63,7 +63,7 @@ fn rejected_images_stay_on_the_list() {
     // More than the list holds: the newest are kept.
     let many: Vec<ImageRollout> = (0..30).map(|i| named(&format!("r{i:02}"), i, "RolledBack", &back)).collect();
     let refs: Vec<&ImageRollout> = many.iter().collect();
-    let result = plan_policy(&policy, ValidatedPolicy::new(&policy).as_ref(), &refs, &BTreeMap::new(), at(0));
+    let result = plan_policy(&policy, ValidatedPolicy::new(&policy).as_ref(), &refs, &Beside::default(), at(0));
     assert_eq!(result.status.rejected.len(), 20);
     assert_eq!(result.status.rejected.last().unwrap().rollout, "r29");
 }

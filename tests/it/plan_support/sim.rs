@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tranche::api::rollout::{ImageRolloutStatus, Phase};
 use tranche::api::{ImageRollout, ImageUpdatePolicy, ROLLOUT_FINALIZER};
 use tranche::controller::gather::Snapshot;
-use tranche::plan::policy::plan_policy;
+use tranche::plan::policy::{Beside, plan_policy};
 use tranche::plan::validated::ValidatedPolicy;
 use tranche::plan::{Action, Change, FinalizerChange, Plan, StatusWrite};
 
@@ -461,7 +461,7 @@ impl Sim {
         let of_it = |rollout: &&ImageRollout| rollout.spec.policy_ref.name == name;
         let rollouts: Vec<&ImageRollout> = self.world.rollouts.values().filter(of_it).collect();
         let plan =
-            plan_policy(&policy, ValidatedPolicy::new(&policy).as_ref(), &rollouts, &BTreeMap::new(), self.world.now);
+            plan_policy(&policy, ValidatedPolicy::new(&policy).as_ref(), &rollouts, &Beside::default(), self.world.now);
         assert_eq!(plan.changed, policy.status.as_ref() != Some(&plan.status), "{name}: {:?}", plan.status);
         let wrote = plan.changed || !plan.prune.is_empty();
         if plan.changed {

@@ -17,6 +17,7 @@ use tranche::controller::metrics::ControllerMetrics;
 use tranche::controller::{self, Context};
 use tranche::gateway::{self, Gateway, GatewayConfig};
 use tranche::metrics::Metrics;
+use tranche::oci::{AddressRules, Registries};
 use tranche::shutdown::Shutdown;
 use tranche::simulate::agent::Agent;
 use tranche::simulate::engine::Event;
@@ -113,7 +114,7 @@ impl World {
         let shutdown = Shutdown::new();
         let metrics = ControllerMetrics::default();
         let client = self.api.client("controller");
-        let context = Context::with_clock(client, Some(NAMESPACE.into()), metrics.clone(), self.clock.clone());
+        let context = Context::new(client, Some(NAMESPACE.into()), metrics.clone(), self.clock.clone(), registries());
         let task = tokio::spawn(controller::run(context, shutdown.clone()));
         *self.controller.lock() = Some(Controller { task, shutdown, metrics });
     }
@@ -121,7 +122,7 @@ impl World {
     /// One more, which nobody will miss.
     pub fn second_controller(&self) -> JoinHandle<Result<(), controller::Error>> {
         let (client, metrics) = (self.api.client("other controller"), ControllerMetrics::default());
-        let context = Context::with_clock(client, Some(NAMESPACE.into()), metrics, self.clock.clone());
+        let context = Context::new(client, Some(NAMESPACE.into()), metrics, self.clock.clone(), registries());
         tokio::spawn(controller::run(context, Shutdown::new()))
     }
 
@@ -277,6 +278,11 @@ impl World {
         let broken = never::check(&self.api.log());
         assert!(broken.is_empty(), "{broken:#?}");
     }
+}
+
+/// Nobody is to be asked here: policies offer tags.
+fn registries() -> Registries {
+    Registries::new(AddressRules::default(), Clock::default())
 }
 
 /// v1 is what the fleet was started with, and nobody can pull `bad`.
