@@ -83,7 +83,10 @@ impl Dialect for Acr {
         match delivery.text("action").unwrap_or_default() {
             "push" => {}
             "ping" => return Err(ParseError::NotAPush("a ping of Azure Container Registry: it gets through".into())),
-            "chart_push" | "chart_delete" => return Err(ParseError::NotAPush(media::NotAnImage::Chart.sentence())),
+            "chart_delete" => {
+                return Err(ParseError::NotAPush("a Helm chart was deleted, which is no push of an image".into()));
+            }
+            "chart_push" => return Err(ParseError::NotAPush(media::NotAnImage::Chart.sentence())),
             other => {
                 return Err(ParseError::NotAPush(format!(
                     "the action {} of Azure Container Registry is no push",

@@ -12,7 +12,7 @@
 //! - `tag` and `digest` are whole references. A manifest without tag has only `digest`; `INSERT` is also said when a tag
 //!   moved.
 //! - Proves itself by a token that Google signs (audience and e-mail of the service account), and by nothing else.
-//! - Delivered at least once, with one `messageId`, and again for up to seven days until the answer is 2xx.
+//! - Delivered at least once, with one `messageId` (and `message_id` beside it), and again for up to seven days until the answer is 2xx.
 //! - What follows the object in `data` is not looked at: a closing brace too much has been seen.
 //! - The topics of Container Analysis have the same envelope around occurrences: scans, no pushes.
 
@@ -49,7 +49,7 @@ struct Envelope {
 struct Message {
     #[serde(default)]
     data: Option<String>,
-    #[serde(default, rename = "messageId", alias = "message_id", deserialize_with = "for_people")]
+    #[serde(default, rename = "messageId", deserialize_with = "for_people")]
     id: Option<String>,
 }
 
