@@ -100,3 +100,117 @@ fn each<T>(
 fn shown(text: &str) -> String {
     format!("{:?}", tidy(text).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::ImageRef;
+    use crate::registry::{Expect, parse};
+
+    fn refused(body: &Value) -> (Option<&'static str>, String) {
+        let (by, result) = parse(&HeaderMap::new(), body.to_string().as_bytes(), &Expect::default());
+        match result {
+            Err(ParseError::NotAPush(why)) => panic!("{body}: a push that can't be read, not none: {why}"),
+            Err(error) => (by, error.to_string()),
+            Ok(events) => panic!("{body}: {events:?}"),
+        }
+    }
+
+    /// A delivery that says it is a push and isn't one as documented is an error that names the field: somebody should hear
+    /// of it.
+    #[test]
+    fn what_a_push_must_have() {
+        let target = |target: &Value| json!({"action": "push", "target": target, "request": {"host": "h.example"}});
+        let manifest = "application/vnd.oci.image.manifest.v1+json";
+        for (by, body, says) in [
+            ("quay", json!({"docker_url": 7, "updated_tags": ["v2"]}), "a push of Quay"),
+            ("quay", json!({"docker_url": "acme/app", "updated_tags": ["v2"]}), "set spec.registry"),
+            ("quay", json!({"docker_url": "quay.io/acme/app", "updated_tags": "v2"}), "a push of Quay"),
+            ("quay", json!({"docker_url": "quay.io/acme/app", "updated_tags": ["no tag"]}), "can't exist"),
+            ("harbor", json!({"type": "PUSH_ARTIFACT", "event_data": "x"}), "an event of Harbor"),
+            ("harbor", json!({"type": "harbor.artifact.pushed", "specversion": "1.0"}), "event_data"),
+            ("harbor", json!({"type": "PUSH_ARTIFACT", "event_data": {"resources": [{"tag": "v2"}]}}), "resource_url"),
+            ("distribution", json!({"events": 7}), "a notification of CNCF Distribution"),
+            ("distribution", json!({"events": [{"action": "push"}]}), "events[].target"),
+            ("distribution", json!({"events": [target(&json!({"repository": "app"}))]}), "events[].target.mediaType"),
+            (
+                "distribution",
+                json!({"events": [target(&json!({"mediaType": manifest}))]}),
+                "events[].target.repository",
+            ),
+            ("acr", target(&json!({"mediaType": manifest})), "target.repository"),
+            ("acr", json!({"action": "push", "target": {"repository": "app"}}), "set spec.registry"),
+            ("ecr", json!({"detail-type": "ECR Image Action", "source": "aws.ecr"}), "no detail"),
+            (
+                "ecr",
+                json!({"detail-type": "ECR Image Action", "source": "aws.ecr", "account": "123456789012", "region": "x.y",
+                       "detail": {"action-type": "PUSH", "repository-name": "app"}}),
+                "region is not",
+            ),
+            ("gar", json!({"message": {"data": "e30="}}), "no action"),
+            ("gar", json!({"message": {"data": "eyJhY3Rpb24iOiJJTlNFUlQifQ"}}), "no tag"),
+            ("gar", json!({"message": {"data": "bm8="}}), "what Artifact Registry publishes"),
+            ("gar", json!({"action": "INSERT", "tag": "acme/app:v2"}), "set spec.registry"),
+            ("alibaba", json!({"push_data": 7, "repository": {"repo_full_name": "a/b"}}), "a push of Alibaba ACR"),
+            (
+                "alibaba",
+                json!({"push_data": {}, "repository": {"repo_full_name": "a/../b", "region": "x"}}),
+                "can't exist",
+            ),
+            ("artifactory", json!({"domain": "docker", "event_type": "pushed"}), "no data"),
+            (
+                "artifactory",
+                json!({"domain": "docker", "event_type": "pushed", "data": {"repo_key": "k"}}),
+                "image_name",
+            ),
+            (
+                "nexus",
+                json!({"repositoryName": "r", "action": "CREATED", "component": {"format": "docker"}}),
+                "component.name",
+            ),
+            (
+                "gitea",
+                json!({"action": "created", "package": {"type": "container", "version": "v2"}}),
+                "package.owner.login",
+            ),
+            (
+                "gitea",
+                json!({"action": "created", "package": {"type": "container", "name": "app", "version": "v2",
+                       "owner": {"login": "acme"}, "html_url": "/acme"}}),
+                "set spec.registry",
+            ),
+            ("zot", json!({"specversion": "1.0", "type": "image.updated", "data": {"reference": "v2"}}), "no name"),
+            ("zot", json!({"specversion": "1.0", "type": "image.updated"}), "an event of zot"),
+            ("generic", json!({"image": 7}), "an image and its tag"),
+            ("generic", json!({"image": ""}), "can't exist"),
+            ("generic", json!({"image": "registry.example/app@v2"}), "can't exist"),
+        ] {
+            let (found, error) = refused(&body);
+            assert_eq!(found, Some(by), "{body}");
+            assert!(error.contains(says), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_bad_thing_stops_no_other() {
+        let push = |tag: &str| {
+            let image = ImageRef::new("registry.example/app", Some(tag), None)?;
+            Ok(PushEvent { image, actor: None, delivery_id: None, receiver: "generic" })
+        };
+        let read = |text: &str| match text {
+            "pull" => Err(ParseError::NotAPush("a pull".into())),
+            tag => push(tag),
+        };
+        let tags = |list: &[&str]| -> Result<Vec<String>, String> {
+            let events = each(list.iter().copied(), read).map_err(|error| error.to_string())?;
+            Ok(events.into_iter().filter_map(|event| event.image.tag).collect())
+        };
+        assert_eq!(tags(&["pull", "no tag", "v1", "v2", "v1"]), Ok(vec!["v1".into(), "v2".into()]));
+        assert!(tags(&["pull", "no tag"]).is_err_and(|error| error.contains("can't exist")));
+        assert_eq!(tags(&["pull", "pull"]), Err("a pull".into()));
+        assert_eq!(tags(&[]), Err("the delivery tells of nothing".into()));
+    }
+}
