@@ -3,7 +3,7 @@
 CONTROL_PLANE := target/controlplane/controlplane
 HELM := target/tools/helm
 
-.PHONY: demo test test-unit lint vet fmt bench crds control-plane tools doc clean help
+.PHONY: demo test test-unit lint vet fmt fuzz bench crds control-plane tools doc clean help
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ vet: control-plane ## go vet of the control plane's module; compiles a second ti
 fmt: ## Format everything
 	cargo fmt
 	cd tests/controlplane && gofmt -w .
+
+fuzz: ## Look for a delivery that breaks a dialect, for FUZZ_SECONDS=60; needs nightly and a C++ compiler
+	@fuzz/run
 
 bench: control-plane ## Measure; the table of benches/README.md
 	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked --bench figures
