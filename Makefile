@@ -4,7 +4,7 @@ CONTROL_PLANE := target/controlplane/controlplane
 HELM := target/tools/helm
 REGISTRY := target/registry/registry
 
-.PHONY: demo test test-unit lint vet fmt bench crds control-plane registry tools doc clean help
+.PHONY: demo test test-unit lint vet fmt fuzz bench crds control-plane registry tools doc clean help
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ vet: control-plane registry ## go vet of the tests' modules; compiles a second t
 fmt: ## Format everything
 	cargo fmt
 	gofmt -w tests/controlplane tests/registry
+
+fuzz: ## Look for a delivery that breaks a dialect, for FUZZ_SECONDS=60; needs nightly and a C++ compiler
+	@fuzz/run
 
 bench: control-plane ## Measure; the table of benches/README.md
 	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked --bench figures

@@ -22,7 +22,6 @@
 //! | [`api`] | the shape of objects, and what the API server refuses by itself | nothing |
 //! | [`registry`] | what a delivery means, and which rollouts it should make | `api` |
 //! | [`plan`] | everything about rollouts: who is released, who failed, what is waited for | `api`, the patterns of `registry` |
-//! | [`oci`] | what may be asked of a registry, and what an answer must be to be believed | `api` |
 //! | [`resolver`] | nothing: asks with the Secrets that a policy names | `oci` |
 //! | [`record`] | what it means that a rollout is there already | `registry`, `resolver` |
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |

@@ -3,8 +3,8 @@
 //! What each figure means and what it was at last is in `benches/README.md`. Times are only compared within one run,
 //! and everything is repeated and its median taken, because no machine that this runs on is quiet.
 //!
-//! `make bench` measures everything; `cargo bench --bench figures -- plan` only the planner (`poll` the gateway,
-//! `fleet` a rollout), and then writes no results.
+//! `make bench` measures everything; `cargo bench --bench figures -- plan` only the planner (`match` the intake of
+//! pushes, `poll` the gateway, `fleet` a rollout), and then writes no results.
 
 mod audit;
 mod client;
@@ -12,6 +12,7 @@ mod cluster;
 mod fleet;
 mod follow;
 mod machine;
+mod matching;
 mod planner;
 mod poll;
 mod process;
@@ -60,6 +61,9 @@ async fn bench() -> anyhow::Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     if wants("plan") {
         rows.extend(part("plan", async { planner::measure(ALLOCATOR) }).await?);
+    }
+    if wants("match") {
+        rows.extend(part("match", async { matching::measure() }).await?);
     }
     if wants("poll") || wants("fleet") {
         let control_plane = ControlPlane::start().await?;

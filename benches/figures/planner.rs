@@ -69,7 +69,7 @@ fn at_stage(worlds: &[World], stage: &str, allocator: &StatsAlloc<System>) -> an
 }
 
 /// Processor seconds of this thread for one run of `work`, repeated until there is enough to time.
-fn seconds(work: impl Fn()) -> f64 {
+pub fn seconds(work: impl Fn()) -> f64 {
     let started = processor_time();
     let mut runs = 0.0;
     loop {

@@ -183,7 +183,8 @@ pub fn canonical_repository(name: &str) -> Result<String, ImageError> {
 
 /// Docker's rule: the first component is a host when it has a dot or a port, or is `localhost`. (That engines also take
 /// one with capitals for a host would make the canonical form, in lower case, mean something else.)
-fn is_host(component: &str) -> bool {
+#[must_use]
+pub fn is_host(component: &str) -> bool {
     component == "localhost" || component.contains(['.', ':'])
 }
 

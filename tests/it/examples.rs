@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use http::HeaderMap;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tranche::api::{Device, ImageRef, ImageRollout, ImageUpdatePolicy};
-use tranche::registry::claim::Claim;
+use tranche::registry::claim::{Claim, Word};
 use tranche::registry::intake::{Decision, decide};
+use tranche::registry::{DIALECTS, Expect, parse};
+
+use crate::payloads::cases;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
@@ -99,7 +101,7 @@ fn every_policy_can_be_followed() {
         let pattern = &policy.spec.image.pattern;
         let image: ImageRef = pattern.replace('*', "v2.0.0").parse().unwrap_or_else(|error| panic!("{name}: {error}"));
         let word = Claim::of(&policy).word_on(&ImageRef { tag: Some("v2.0.0".into()), ..image });
-        assert!(matches!(word, tranche::registry::claim::Word::Yes(_)), "{name}: {word:?}");
+        assert!(matches!(word, Word::Yes(_)), "{name}: {word:?}");
         let checks = &policy.spec.health_checks;
         assert!(checks.iter().all(|check| check.container.is_some()), "{name}: other checks aren't run yet");
     }
@@ -119,20 +121,43 @@ fn the_manual_rollout_follows_a_policy_that_is_there() {
     assert!(policies().values().any(|policy| policy.name_any() == rollout.spec.policy_ref.name));
 }
 
+/// Each as the table of payloads says it comes in. Some are of a registry whose policy is among the examples; the others
+/// make a rollout of whoever names their repository.
 #[test]
 fn every_delivery_makes_a_rollout() {
     let policies = policies();
-    let claims: Vec<_> = policies.values().map(Claim::of).collect();
+    let mut claims: Vec<_> = policies.values().map(Claim::of).collect();
     let mut made = BTreeMap::new();
-    for (name, text) in files("json") {
-        let (dialect, events) =
-            tranche::registry::parse(&HeaderMap::new(), text.as_bytes(), &tranche::registry::Expect::default());
+    let cases = cases().into_iter().filter(|case| case.file.starts_with("examples/") && case.makes_images());
+    for case in cases {
+        let name = &case.file;
+        let expect = Expect { registry: case.registry.as_deref(), ..Expect::default() };
+        let (dialect, events) = parse(&case.headers(), &case.body(), &expect);
         let events = events.unwrap_or_else(|error| panic!("{name}: {error}"));
         let [event] = &events[..] else { panic!("{name}: one push") };
         assert_eq!(event.image.tag.as_deref(), Some("v2.0.1"), "{name}");
+        let known = claims.len();
+        if !claims.iter().any(|claim| claim.word_on(&event.image) != Word::Silent) {
+            let mut policy = policies["policy-auto.yaml"].clone();
+            policy.metadata.name = Some("another".into());
+            policy.spec.image.pattern = format!("{}:*", event.image.repository);
+            claims.push(Claim::of(&policy));
+        }
         let decisions = decide(event, Timestamp::UNIX_EPOCH, &claims);
+        claims.truncate(known);
         let [Decision::Create(creation)] = &decisions[..] else { panic!("{name}: {decisions:?}") };
         made.insert(dialect.expect("a dialect"), creation.policy.name.clone());
     }
-    assert_eq!(made, BTreeMap::from([("dockerhub", "myapp".to_owned()), ("github", "lab".to_owned())]));
+    assert_eq!(made.len(), DIALECTS.len());
+    for (dialect, policy) in [
+        ("dockerhub", "myapp"),
+        ("github", "lab"),
+        ("distribution", "hospital"),
+        ("nexus", "hospital"),
+        ("zot", "hospital"),
+        ("generic", "hospital"),
+        ("quay", "another"),
+    ] {
+        assert_eq!(made[dialect], policy, "{dialect}");
+    }
 }

@@ -14,6 +14,8 @@
 //! - Fires once for each manifest: a push for two architectures is three deliveries, two of them without a tag
 //!   (`tag.name` is `""`, and `package_url` ends with a colon). These are ignored.
 //! - Names one tag even when several point at the digest.
+//! - The older registry `docker.pkg.github.com` is told of by `package_url` alone, without `container_metadata`: then the
+//!   tag is the URL's.
 //! - `package_type` is spelled `CONTAINER` or `container`. `owner.login` has its owner's capitals; references don't.
 //! - `action` is `published` or `updated` (a tag moved); in 2020 it was `create`.
 //! - The event `ping` comes when the hook is made, and a hook may be subscribed to everything: all of that is no push.
@@ -23,12 +25,14 @@
 
 use serde::Deserialize;
 
-use super::{Delivery, Dialect, ParseError, PushEvent, digest, tidy};
-use crate::api::ImageRef;
-use crate::api::image::written_name;
+use super::{Dialect, gitea, shown};
 use crate::api::webhook::RegistryType;
+use crate::registry::delivery::{for_people, tidy};
+use crate::registry::named::Named;
+use crate::registry::{Delivery, ParseError, PushEvent, media};
 
 const NAME: &str = "github";
+const TITLE: &str = "GitHub";
 const HOST: &str = "ghcr.io";
 /// What the payload is called in errors.
 const WHAT: &str = "a package event of GitHub";
@@ -49,7 +53,7 @@ struct Payload {
     #[serde(default)]
     package_version: Option<PackageVersion>,
     #[serde(default)]
-    sender: Option<User>,
+    sender: Option<Sender>,
 }
 
 #[derive(Deserialize)]
@@ -61,7 +65,7 @@ struct Package {
     #[serde(default)]
     ecosystem: Option<String>,
     #[serde(default)]
-    owner: Option<User>,
+    owner: Option<Owner>,
     #[serde(default)]
     package_version: Option<PackageVersion>,
 }
@@ -92,15 +96,29 @@ struct Tag {
     digest: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Manifest {
     #[serde(default)]
     digest: Option<String>,
+    #[serde(default)]
+    config: Option<Config>,
 }
 
 #[derive(Deserialize)]
-struct User {
+struct Config {
     #[serde(default)]
+    media_type: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    #[serde(default)]
+    login: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Sender {
+    #[serde(default, deserialize_with = "for_people")]
     login: Option<String>,
 }
 
@@ -109,82 +127,88 @@ impl Dialect for GitHub {
         NAME
     }
 
+    fn title(&self) -> &'static str {
+        TITLE
+    }
+
     fn type_(&self) -> RegistryType {
         RegistryType::GitHub
     }
 
     fn recognises(&self, delivery: &Delivery<'_>) -> bool {
-        let others = ["x-gitea-event", "x-forgejo-event", "x-gogs-event"];
-        if others.iter().any(|header| delivery.headers.contains_key(*header)) {
+        if gitea::sent(delivery) {
             return false;
         }
+        let package = delivery.has("package") && !delivery.has("package.type");
         delivery.headers.contains_key("x-github-event")
             || delivery.has("registry_package")
-            || delivery.has("package") && (delivery.has("package_version") || delivery.has("action"))
+            || delivery.has("zen") && delivery.has("hook_id")
+            || package && (delivery.has("package_version") || delivery.has("action"))
     }
 
     fn parse(&self, delivery: &Delivery<'_>) -> Result<Vec<PushEvent>, ParseError> {
         // Other events have shapes of their own: they are turned away before the payload is read.
-        if let Some(event) = delivery.header("x-github-event")
+        let ping = delivery.has("zen").then_some("ping");
+        if let Some(event) = delivery.header("x-github-event").or(ping)
             && !matches!(event, "package" | "registry_package")
         {
-            let event = tidy(event).unwrap_or_default();
-            return Err(ParseError::NotAPush(format!("GitHub's event {event:?} tells of no pushed image")));
+            return Err(ParseError::NotAPush(format!("GitHub's event {} tells of no pushed image", shown(event))));
         }
         let Payload { action, package, registry_package, package_version, sender } = delivery.payload(WHAT)?;
-        let Some(package) = package.or(registry_package) else {
-            return Err(ParseError::Missing { dialect: NAME, field: "package" });
-        };
+        let missing = |field| ParseError::Missing { dialect: TITLE, field };
+        let package = package.or(registry_package).ok_or_else(|| missing("package"))?;
         if let Some(action) = action.as_deref()
             && !matches!(action, "published" | "updated" | "create" | "created")
         {
-            let action = tidy(action).unwrap_or_default();
-            return Err(ParseError::NotAPush(format!("the action {action:?} of a package is no push")));
+            return Err(ParseError::NotAPush(format!("the action {} of a package is no push", shown(action))));
         }
         let Package { name, package_type, ecosystem, owner, package_version: nested } = package;
         if let Some(type_) = package_type.or(ecosystem)
             && !matches!(type_.to_ascii_lowercase().as_str(), "container" | "docker")
         {
-            let type_ = tidy(&type_).unwrap_or_default();
-            return Err(ParseError::NotAPush(format!("a package of type {type_:?} is no container image")));
+            return Err(ParseError::NotAPush(format!("a package of type {} is no container image", shown(&type_))));
         }
-        let Some(PackageVersion { version, package_url, container_metadata }) = nested.or(package_version) else {
-            return Err(ParseError::Missing { dialect: NAME, field: "package.package_version" });
-        };
+        let PackageVersion { version, package_url, container_metadata } =
+            nested.or(package_version).ok_or_else(|| missing("package.package_version"))?;
         let ContainerMetadata { tag, manifest } = container_metadata.unwrap_or_default();
-        let Tag { name: tag, digest: tagged } = tag.unwrap_or_default();
-
-        let repository = repository(package_url.as_deref(), owner, name)?;
-        let tag = tag.filter(|tag| !tag.is_empty());
-        let digest = digest(tagged.as_deref())
-            .or_else(|| digest(manifest.as_ref().and_then(|manifest| manifest.digest.as_deref())))
-            .or_else(|| digest(version.as_deref()));
+        let Manifest { digest, config } = manifest.unwrap_or_default();
+        let config = config.and_then(|config| config.media_type);
+        if let Some(what) = config.as_deref().and_then(media::of_config) {
+            return Err(ParseError::NotAPush(what.sentence()));
+        }
+        // A URL without a host would be taken for Docker Hub's.
+        let url = package_url.as_deref().map(Named::written).filter(|named| named.host().is_some());
+        // An empty name says that there is no tag; the URL is asked only where nothing is said.
+        let said = tag.as_ref().and_then(|tag| tag.name.as_deref());
+        let tag_name = said.or_else(|| url.and_then(Named::tag_name));
+        let written = written(owner, name);
+        let (host, path) = match (url, &written) {
+            (Some(url), _) => (url.host(), url.path()),
+            (None, Some(path)) => (Some(HOST), path.as_str()),
+            (None, None) => return Err(missing("package.name")),
+        };
+        let image = Named::parts(host, path)
+            .tag(tag_name)
+            .digest(version.as_deref())
+            .digest(digest.as_deref())
+            .digest(tag.as_ref().and_then(|tag| tag.digest.as_deref()))
+            .image(delivery, TITLE)?;
         Ok(vec![PushEvent {
-            image: ImageRef::new(&repository, tag.as_deref(), digest)?,
-            actor: sender.and_then(|sender| sender.login).as_deref().and_then(tidy),
+            image,
+            actor: sender.and_then(|sender| sender.login),
             delivery_id: delivery.header("x-github-delivery").and_then(tidy),
             receiver: NAME,
         }])
     }
 }
 
-/// The name in lower case: from the URL that GitHub itself would pull by, else put together.
-fn repository(url: Option<&str>, owner: Option<User>, name: Option<String>) -> Result<String, ParseError> {
-    if let Some(url) = url {
-        let written = written_name(url).to_ascii_lowercase();
-        // A URL without a host would be taken for Docker Hub's.
-        if written.split_once('/').is_some_and(|(host, _)| host.contains('.')) {
-            return Ok(written);
-        }
-    }
-    let Some(name) = name.filter(|name| !name.is_empty()) else {
-        return Err(ParseError::Missing { dialect: NAME, field: "package.name" });
-    };
-    let name = match owner.and_then(|owner| owner.login).filter(|login| !login.is_empty()) {
-        Some(owner) => format!("{HOST}/{owner}/{name}"),
-        None => format!("{HOST}/{}", name.strip_prefix("ghcr.io/").unwrap_or(&name)),
-    };
-    Ok(name.to_ascii_lowercase())
+/// The name put together, where GitHub doesn't write it.
+fn written(owner: Option<Owner>, name: Option<String>) -> Option<String> {
+    let name = name.filter(|name| !name.is_empty())?;
+    Some(match owner.and_then(|owner| owner.login).filter(|login| !login.is_empty()) {
+        Some(owner) => format!("{owner}/{name}"),
+        None => name.strip_prefix("ghcr.io/").unwrap_or(&name).to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -192,8 +216,8 @@ mod tests {
     use http::HeaderMap;
     use serde_json::{Value, json};
 
-    use super::super::{Expect, parse};
     use super::*;
+    use crate::registry::{Expect, parse};
 
     const DIGEST: &str = "sha256:89163f2f3d1f1b2f9c7d0b9a31f6f1a1c7f4f9d0b3b0a3c3f2f1e0d9c8b7a695";
 
@@ -251,8 +275,8 @@ mod tests {
         for (pointer, value, image) in [
             ("/package_type", json!("container"), format!("ghcr.io/acme/app:v2@{DIGEST}")),
             ("/package_version/container_metadata/tag/name", json!(""), format!("ghcr.io/acme/app@{DIGEST}")),
-            ("/package_version/container_metadata/tag", json!(null), format!("ghcr.io/acme/app@{DIGEST}")),
-            ("/package_version/container_metadata", json!(null), format!("ghcr.io/acme/app@{DIGEST}")),
+            ("/package_version/container_metadata/tag", json!(null), format!("ghcr.io/acme/app:v2@{DIGEST}")),
+            ("/package_version/container_metadata", json!(null), format!("ghcr.io/acme/app:v2@{DIGEST}")),
             ("/package_version/package_url", json!("ghcr.io/Acme/app:"), format!("ghcr.io/acme/app:v2@{DIGEST}")),
             ("/package_version/package_url", json!("app:v2"), format!("ghcr.io/acme/app:v2@{DIGEST}")),
             ("/package_version/package_url", json!(null), format!("ghcr.io/acme/app:v2@{DIGEST}")),
@@ -323,8 +347,7 @@ mod tests {
     fn gitea_is_not_github() {
         let mut headers = headers("package");
         headers.insert("x-gitea-event", "package".parse().expect("a header value"));
-        let (dialect, result) = parse(&headers, payload(&package()).to_string().as_bytes(), &Expect::default());
-        assert_eq!(dialect, None);
-        assert!(matches!(result, Err(ParseError::Unknown)));
+        let (dialect, _) = parse(&headers, payload(&package()).to_string().as_bytes(), &Expect::default());
+        assert_eq!(dialect, Some("gitea"));
     }
 }

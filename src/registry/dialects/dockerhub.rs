@@ -12,15 +12,19 @@
 //!   for the digest, a second push of one tag is one rollout.
 //! - `push_data.tag` may be missing. The registry is implied and always `docker.io`.
 //! - Numbers such as `pushed_at` come as `1417566161` or `1.417566161e+09`; not read.
-//! - Alibaba's registry copies the shape but has `repo_full_name` instead of `repo_name`: refused, not mistaken.
+//! - Alibaba's registry copies the shape but has `repo_full_name` instead of `repo_name`: by that it is told apart.
 
 use serde::Deserialize;
 
-use super::{Delivery, Dialect, ParseError, PushEvent, tidy};
-use crate::api::ImageRef;
+use super::Dialect;
+use crate::api::image::DEFAULT_REGISTRY;
 use crate::api::webhook::RegistryType;
+use crate::registry::delivery::for_people;
+use crate::registry::named::Named;
+use crate::registry::{Delivery, ParseError, PushEvent};
 
 const NAME: &str = "dockerhub";
+const TITLE: &str = "Docker Hub";
 
 /// Docker Hub's dialect.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +40,7 @@ struct Payload {
 struct PushData {
     #[serde(default)]
     tag: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "for_people")]
     pusher: Option<String>,
 }
 
@@ -51,28 +55,27 @@ impl Dialect for DockerHub {
         NAME
     }
 
+    fn title(&self) -> &'static str {
+        TITLE
+    }
+
     fn type_(&self) -> RegistryType {
         RegistryType::DockerHub
     }
 
     fn recognises(&self, delivery: &Delivery<'_>) -> bool {
-        delivery.has("push_data") && delivery.has("repository")
+        delivery.has("push_data")
+            && delivery.has("repository")
+            && (delivery.has("repository.repo_name") || !delivery.has("repository.repo_full_name"))
     }
 
     fn parse(&self, delivery: &Delivery<'_>) -> Result<Vec<PushEvent>, ParseError> {
-        let Payload { push_data, repository } = delivery.payload("a push of Docker Hub")?;
+        let Payload { push_data: PushData { tag, pusher }, repository } = delivery.payload("a push of Docker Hub")?;
         let Some(name) = repository.repo_name.filter(|name| !name.is_empty()) else {
-            return Err(ParseError::Missing { dialect: NAME, field: "repository.repo_name" });
+            return Err(ParseError::Missing { dialect: TITLE, field: "repository.repo_name" });
         };
-        let tag = push_data.tag.filter(|tag| !tag.is_empty());
-        // The host is written out: nothing that stands in repo_name can then be taken for a host.
-        let image = ImageRef::new(&format!("docker.io/{}", name.to_ascii_lowercase()), tag.as_deref(), None)?;
-        Ok(vec![PushEvent {
-            image,
-            actor: push_data.pusher.as_deref().and_then(tidy),
-            delivery_id: None,
-            receiver: NAME,
-        }])
+        let image = Named::parts(Some(DEFAULT_REGISTRY), &name).tag(tag.as_deref()).image(delivery, TITLE)?;
+        Ok(vec![PushEvent { image, actor: pusher, delivery_id: None, receiver: NAME }])
     }
 }
 
@@ -81,8 +84,8 @@ mod tests {
     use http::HeaderMap;
     use serde_json::json;
 
-    use super::super::{Expect, parse};
     use super::*;
+    use crate::registry::{Expect, parse};
 
     fn event(body: &serde_json::Value) -> Result<PushEvent, ParseError> {
         let (name, result) = parse(&HeaderMap::new(), body.to_string().as_bytes(), &Expect::default());
@@ -131,9 +134,7 @@ mod tests {
             (json!({"tag": "v2"}), json!({"repo_name": "registry.local:5000/app"})),
             (json!({"tag": "no tag"}), json!({"repo_name": "acme/app"})),
             (json!({"tag": ["v2"]}), json!({"repo_name": "acme/app"})),
-            (json!(null), json!({"repo_name": "acme/app"})),
-            // Alibaba's look-alike.
-            (json!({"tag": "v2", "digest": "sha256:00"}), json!({"repo_full_name": "acme/app", "region": "cn"})),
+            (json!("v2"), json!({"repo_name": "acme/app"})),
         ] {
             assert!(
                 event(&json!({"push_data": push_data, "repository": repository})).is_err(),

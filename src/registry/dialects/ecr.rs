@@ -1,0 +1,125 @@
+//! Amazon ECR, by an EventBridge rule whose target is an API destination.
+//!
+//! **Shape** (Amazon's documentation; only what is read):
+//! ```json
+//! {"id": "…", "detail-type": "ECR Image Action", "source": "aws.ecr", "account": "123456789012", "region": "eu-central-1",
+//!  "detail": {"action-type": "PUSH", "result": "SUCCESS", "repository-name": "acme/app", "image-tag": "v2",
+//!             "image-digest": "sha256:…"}}
+//! ```
+//!
+//! **Facts.**
+//! - The host isn't told but follows from account and region: `{account}.dkr.ecr.{region}.amazonaws.com`, in China with
+//!   `.cn` behind it. Partitions with other names need `spec.registry`.
+//! - A rule may let through scans, replications and pull-through caches, and deletions; and pushes that failed.
+//! - `image-tag` is absent when the manifest has none: one architecture of an image.
+//! - Newer events name the media types of manifest and artifact: by them a Helm chart is known.
+//! - Doesn't sign; the connection of the API destination sends a header of one's own. Sent on a best-effort basis, says
+//!   Amazon; with the same `id` when it is tried again.
+//! - The whole event is expected: an input transformer may as well write the generic form.
+
+use serde::Deserialize;
+
+use super::{Dialect, shown};
+use crate::api::webhook::RegistryType;
+use crate::registry::delivery::for_people;
+use crate::registry::named::Named;
+use crate::registry::{Delivery, ParseError, PushEvent, media};
+
+const NAME: &str = "ecr";
+const TITLE: &str = "Amazon ECR";
+const ACCOUNT_DIGITS: usize = 12;
+
+/// ECR's dialect.
+#[derive(Clone, Copy, Debug)]
+pub struct Ecr;
+
+#[derive(Deserialize)]
+struct Payload {
+    #[serde(default, deserialize_with = "for_people")]
+    id: Option<String>,
+    #[serde(default)]
+    account: Option<String>,
+    #[serde(default)]
+    region: Option<String>,
+    #[serde(default)]
+    detail: Option<Detail>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Detail {
+    #[serde(default)]
+    action_type: Option<String>,
+    #[serde(default)]
+    result: Option<String>,
+    #[serde(default)]
+    repository_name: Option<String>,
+    #[serde(default)]
+    image_tag: Option<String>,
+    #[serde(default)]
+    image_digest: Option<String>,
+    #[serde(default)]
+    artifact_media_type: Option<String>,
+}
+
+impl Dialect for Ecr {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn title(&self) -> &'static str {
+        TITLE
+    }
+
+    fn type_(&self) -> RegistryType {
+        RegistryType::AmazonECR
+    }
+
+    fn recognises(&self, delivery: &Delivery<'_>) -> bool {
+        delivery.has("detail-type")
+            && (delivery.text("source") == Some("aws.ecr") || delivery.has("detail.repository-name"))
+    }
+
+    fn parse(&self, delivery: &Delivery<'_>) -> Result<Vec<PushEvent>, ParseError> {
+        let kind = delivery.text("detail-type").unwrap_or_default();
+        if kind != "ECR Image Action" {
+            return Err(ParseError::NotAPush(format!("the event {} is no push to ECR", shown(kind))));
+        }
+        let Payload { id, account, region, detail } = delivery.payload("an event of ECR")?;
+        let missing = |field| ParseError::Missing { dialect: TITLE, field };
+        let Detail { action_type, result, repository_name, image_tag, image_digest, artifact_media_type } =
+            detail.ok_or_else(|| missing("detail"))?;
+        let action = action_type.unwrap_or_default();
+        if action != "PUSH" {
+            return Err(ParseError::NotAPush(format!("ECR's action {} is no push", shown(&action))));
+        }
+        if let Some(result) = result.filter(|result| result != "SUCCESS") {
+            return Err(ParseError::NotAPush(format!("a push to ECR that ended with {}", shown(&result))));
+        }
+        if let Some(what) = artifact_media_type.as_deref().and_then(media::of_config) {
+            return Err(ParseError::NotAPush(what.sentence()));
+        }
+        let name = repository_name.ok_or_else(|| missing("detail.repository-name"))?;
+        let host = match delivery.registry {
+            Some(_) => None,
+            None => Some(host(account.as_deref(), region.as_deref())?),
+        };
+        let named = Named::parts(host.as_deref(), &name).digest(image_digest.as_deref()).tag(image_tag.as_deref());
+        Ok(vec![PushEvent { image: named.image(delivery, TITLE)?, actor: None, delivery_id: id, receiver: NAME }])
+    }
+}
+
+/// Both go into a host, so neither may be more than it is.
+fn host(account: Option<&str>, region: Option<&str>) -> Result<String, ParseError> {
+    let is_account = |text: &&str| text.len() == ACCOUNT_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_region =
+        |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let error = |field, problem| ParseError::Field { dialect: TITLE, field, problem };
+    let account = account.filter(is_account).ok_or_else(|| error("account", "is not 12 digits"))?;
+    let region = region
+        .filter(|region| !region.is_empty())
+        .filter(is_region)
+        .ok_or_else(|| error("region", "is not a region such as eu-central-1"))?;
+    let china = if region.starts_with("cn-") { ".cn" } else { "" };
+    Ok(format!("{account}.dkr.ecr.{region}.amazonaws.com{china}"))
+}
