@@ -15,8 +15,10 @@ pub mod claim;
 pub mod dockerhub;
 pub mod github;
 pub mod intake;
+pub mod oidc;
 pub mod pattern;
 pub mod reason;
+pub mod secret;
 pub mod signature;
 pub mod tags;
 
