@@ -16,7 +16,9 @@ use crate::cli::preflight;
 use crate::controller::{self, Context};
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
-use crate::manage::{self, AuthMode, PolicyCache, Webhook, WebhookAuth, WebhookMetrics};
+use crate::manage::{
+    self, AuthMode, Hooks, Jwks, PolicyCache, Receivers, TrustedProxies, Webhook, WebhookAuth, WebhookMetrics,
+};
 use crate::metrics::Metrics;
 use crate::ops::{self, Readiness};
 use crate::server::{self, ServerConfig, with_problems};
@@ -58,6 +60,15 @@ pub struct RunArgs {
     /// `secret`: deliveries must know DOCKER_WEBHOOK_SECRET. `none`: everybody may deliver, on loopback only
     #[arg(long, env = "TRANCHE_WEBHOOK_AUTH", default_value_t = AuthMode::Secret, value_name = "MODE")]
     pub webhook_auth: AuthMode,
+    /// Networks of proxies whose X-Forwarded-For (or Forwarded) says who delivers, for limits by source [default: none]
+    #[arg(
+        long,
+        env = "TRANCHE_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_parser = manage::source::network,
+        value_name = "CIDR"
+    )]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// How often gateways write down which devices they saw [default: by size of the fleet, 5s to 60s]
     #[arg(long, env = "TRANCHE_PRESENCE_INTERVAL", value_parser = whole_duration, value_name = "DURATION")]
     pub presence_interval: Option<Duration>,
@@ -87,6 +98,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tls_cert,
         tls_key,
         webhook_auth,
+        trusted_proxies,
         presence_interval,
         log_format,
     } = args;
@@ -109,6 +121,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    // Requested once the last request is answered.
+    let drained = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
     let mut parts = Parts { tasks: JoinSet::new(), routes: Router::new(), readiness: Vec::new() };
     if wants(Component::Controller) {
@@ -124,7 +138,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         if let Some(warning) = auth.warning() {
             tracing::warn!("{warning}");
         }
-        parts.api(&client, &namespace, auth, &metrics, &shutdown);
+        let door = Door { auth, proxies: TrustedProxies::new(trusted_proxies) };
+        parts.api(&client, &namespace, door, &metrics, &shutdown, &drained)?;
     }
     let Parts { mut tasks, routes, readiness } = parts;
 
@@ -132,10 +147,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     tracing::info!(namespace, "listening on {scheme}://{}", listener.local_addr()?);
     tracing::info!("ops on http://{}", ops_listener.local_addr()?);
     let http = metrics.server.clone();
-    tasks.spawn(named(
-        "server",
-        server::serve(listener, with_problems(routes), tls, ServerConfig::default(), http, shutdown.clone().wait()),
-    ));
+    let server =
+        server::serve(listener, with_problems(routes), tls, ServerConfig::default(), http, shutdown.clone().wait());
+    tasks.spawn(named("server", async move {
+        server.await;
+        drained.request();
+    }));
     let ops_routes = with_problems(ops::router(readiness, Arc::clone(&metrics)));
     // Its connections are not the fleet's, so they are not counted among them.
     let ops_server = server::serve(
@@ -188,18 +205,52 @@ impl Parts {
         self.tasks.spawn(async move { ("gateway", task.await.map_err(anyhow::Error::from)) });
     }
 
-    fn api(&mut self, client: &Client, namespace: &str, auth: WebhookAuth, metrics: &Metrics, shutdown: &Shutdown) {
+    fn api(
+        &mut self,
+        client: &Client,
+        namespace: &str,
+        door: Door,
+        metrics: &Metrics,
+        shutdown: &Shutdown,
+        drained: &Shutdown,
+    ) -> anyhow::Result<()> {
         let (cache, task) = PolicyCache::start(client.clone(), Some(namespace), shutdown.clone());
+        let receivers = Receivers::new(client.clone(), namespace);
+        let keep = receivers.clone().keep(shutdown.clone(), drained.clone());
         let counters = WebhookMetrics::default();
         metrics.register(|registry| counters.register(registry));
-        let state = cache.clone();
+        let (policies, hooks) = (cache.clone(), receivers.clone());
         self.readiness.push(Readiness::new("api", move || {
-            if state.is_ready() { Ok(()) } else { Err("the policies have not been listed yet".into()) }
+            if !policies.is_ready() {
+                return Err("the policies have not been listed yet".into());
+            }
+            if hooks.is_ready() { Ok(()) } else { Err("the registry webhooks have not been read yet".into()) }
         }));
-        let webhook = Webhook::new(auth, cache, client.clone(), counters);
+        let hooks = Hooks { receivers, jwks: Jwks::new(outgoing()?) };
+        let Door { auth, proxies } = door;
+        let webhook = Webhook::with(auth, cache, client.clone(), counters, Some(hooks), proxies);
         self.routes = std::mem::take(&mut self.routes).merge(manage::router(webhook));
         self.tasks.spawn(async move { ("api", task.await.map_err(anyhow::Error::from)) });
+        self.tasks.spawn(named("receivers", keep));
+        Ok(())
     }
+}
+
+/// How registries are let in.
+struct Door {
+    auth: WebhookAuth,
+    proxies: TrustedProxies,
+}
+
+/// The client for keys of token issuers. Their answers are where they are asked for: a redirect would lead to wherever
+/// somebody else says.
+fn outgoing() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(3))
+        .user_agent(concat!("tranche/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .context("building the client for keys of token issuers")
 }
 
 /// Waits for the end. Whatever ends before it was asked to takes the rest with it: half a Tranche helps nobody.

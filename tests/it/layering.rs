@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ops", &["metrics"]),
     ("controller", &["api", "plan", "clock", "shutdown"]),
     ("gateway", &["api", "plan", "clock", "metrics", "problem", "server"]),
-    ("manage", &["api", "registry", "clock", "problem", "shutdown"]),
+    ("manage", &["api", "registry", "clock", "problem", "server", "shutdown"]),
     ("simulate", &["api", "clock", "shutdown"]),
     (
         "cli",

@@ -1,6 +1,8 @@
 //! The registry webhook, from a request to the objects in an API server (in memory).
 
 mod fake;
+mod gate;
+mod receivers;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -304,7 +306,9 @@ async fn a_rollout_that_is_there_must_be_of_this_image() {
     let mut rollout = bench.api.rollouts().remove(0);
     rollout["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     bench.api.put_rollout(rollout.clone());
-    bench.deliver(DOCKER_HUB).await.assert_ignored("BeingDeleted");
+    let answer = bench.deliver(DOCKER_HUB).await;
+    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "being-deleted");
+    assert_eq!(answer.headers["retry-after"], "5");
     rollout["spec"]["image"]["tag"] = json!("v1");
     bench.api.put_rollout(rollout);
     bench.deliver(DOCKER_HUB).await.assert_ignored("NameTaken");

@@ -137,7 +137,7 @@ impl Receivers {
             let due = state.entries.iter_mut().filter(|(_, entry)| entry.read_at <= now);
             due.filter_map(|(name, entry)| {
                 let secret = entry.terms.as_ref().ok()?.secret.clone();
-                (entry.read_at, entry.read) = (now + jittered(RETRY_PAUSE), Some(now));
+                entry.read_at = now + jittered(RETRY_PAUSE);
                 Some((name.clone(), secret))
             })
             .collect()

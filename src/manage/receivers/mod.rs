@@ -80,8 +80,8 @@ struct Entry {
     known: Known,
     /// When the Secret is to be read again.
     read_at: Instant,
-    /// When it was read last.
-    read: Option<Instant>,
+    /// When it was last read because a delivery failed.
+    asked: Option<Instant>,
     /// When the counts are to be written, if there are any.
     write_at: Instant,
     /// When the status may be written that says how it stands.
@@ -147,9 +147,9 @@ impl Receivers {
         let due = {
             let mut state = self.0.state.lock();
             let entry = state.entries.get_mut(&receiver.name)?;
-            let due = entry.read.is_none_or(|read| now.saturating_duration_since(read) >= ON_DEMAND_PAUSE);
+            let due = entry.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ON_DEMAND_PAUSE);
             if due {
-                entry.read = Some(now);
+                entry.asked = Some(now);
             }
             due
         };
@@ -194,7 +194,7 @@ impl Entry {
             object,
             known: Known::Nothing,
             read_at: now,
-            read: None,
+            asked: None,
             write_at,
             tell_at: now,
             gate: Arc::default(),
