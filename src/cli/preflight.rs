@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Device, DevicePresence, ImageRollout, ImageUpdatePolicy};
+use crate::api::{Device, DevicePresence, ImageRollout, ImageUpdatePolicy, RegistryWebhook};
 use crate::shutdown::Shutdown;
 
 /// Kinds that are being installed at the same time, and API servers that are starting, get so long.
@@ -43,6 +43,7 @@ async fn look(client: &Client, namespace: &str) -> Result<(), kube::Error> {
     one::<ImageUpdatePolicy>(client, namespace).await?;
     one::<ImageRollout>(client, namespace).await?;
     one::<Device>(client, namespace).await?;
+    one::<RegistryWebhook>(client, namespace).await?;
     one::<DevicePresence>(client, namespace).await
 }
 

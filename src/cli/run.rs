@@ -17,7 +17,9 @@ use crate::clock::Clock;
 use crate::controller::{self, Context};
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
-use crate::manage::{self, AuthMode, PolicyCache, Webhook, WebhookAuth, WebhookMetrics};
+use crate::manage::{
+    self, AuthMode, Hooks, Jwks, PolicyCache, Receivers, TrustedProxies, Webhook, WebhookAuth, WebhookMetrics,
+};
 use crate::metrics::Metrics;
 use crate::oci::{AddressRules, Registries};
 use crate::ops::{self, Readiness};
@@ -66,6 +68,15 @@ pub struct RunArgs {
     /// such as `127.0.0.0/8`, by commas
     #[arg(long, env = "TRANCHE_REGISTRY_ALLOW_ADDRESSES", default_value_t = AddressRules::default(), value_name = "CIDRS")]
     pub registry_allow_addresses: AddressRules,
+    /// Networks of proxies whose X-Forwarded-For (or Forwarded) says who delivers, for limits by source [default: none]
+    #[arg(
+        long,
+        env = "TRANCHE_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_parser = manage::source::network,
+        value_name = "CIDR"
+    )]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// How often gateways write down which devices they saw [default: by size of the fleet, 5s to 60s]
     #[arg(long, env = "TRANCHE_PRESENCE_INTERVAL", value_parser = whole_duration, value_name = "DURATION")]
     pub presence_interval: Option<Duration>,
@@ -96,6 +107,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tls_key,
         webhook_auth,
         registry_allow_addresses,
+        trusted_proxies,
         presence_interval,
         log_format,
     } = args;
@@ -118,6 +130,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    // Requested once the last request is answered.
+    let drained = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
     let registries = Registries::new(registry_allow_addresses, Clock::default());
     let mut parts = Parts { tasks: JoinSet::new(), routes: Router::new(), readiness: Vec::new() };
@@ -134,7 +148,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         if let Some(warning) = auth.warning() {
             tracing::warn!("{warning}");
         }
-        parts.api(&client, &namespace, auth, registries, &metrics, &shutdown);
+        let door = Door { auth, proxies: TrustedProxies::new(trusted_proxies), registries };
+        parts.api(&client, &namespace, door, &metrics, &shutdown, &drained)?;
     }
     let Parts { mut tasks, routes, readiness } = parts;
 
@@ -142,10 +157,12 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     tracing::info!(namespace, "listening on {scheme}://{}", listener.local_addr()?);
     tracing::info!("ops on http://{}", ops_listener.local_addr()?);
     let http = metrics.server.clone();
-    tasks.spawn(named(
-        "server",
-        server::serve(listener, with_problems(routes), tls, ServerConfig::default(), http, shutdown.clone().wait()),
-    ));
+    let server =
+        server::serve(listener, with_problems(routes), tls, ServerConfig::default(), http, shutdown.clone().wait());
+    tasks.spawn(named("server", async move {
+        server.await;
+        drained.request();
+    }));
     let ops_routes = with_problems(ops::router(readiness, Arc::clone(&metrics)));
     // Its connections are not the fleet's, so they are not counted among them.
     let ops_server = server::serve(
@@ -209,23 +226,50 @@ impl Parts {
         &mut self,
         client: &Client,
         namespace: &str,
-        auth: WebhookAuth,
-        registries: Registries,
+        door: Door,
         metrics: &Metrics,
         shutdown: &Shutdown,
-    ) {
+        drained: &Shutdown,
+    ) -> anyhow::Result<()> {
         let (cache, task) = PolicyCache::start(client.clone(), Some(namespace), shutdown.clone());
+        let receivers = Receivers::new(client.clone(), namespace);
+        let keep = receivers.clone().keep(shutdown.clone(), drained.clone());
         let counters = WebhookMetrics::default();
         metrics.register(|registry| counters.register(registry));
-        let state = cache.clone();
+        let (policies, hooks) = (cache.clone(), receivers.clone());
         self.readiness.push(Readiness::new("api", move || {
-            if state.is_ready() { Ok(()) } else { Err("the policies have not been listed yet".into()) }
+            if !policies.is_ready() {
+                return Err("the policies have not been listed yet".into());
+            }
+            if hooks.is_ready() { Ok(()) } else { Err("the registry webhooks have not been read yet".into()) }
         }));
+        let hooks = Hooks { receivers, jwks: Jwks::new(outgoing()?) };
+        let Door { auth, proxies, registries } = door;
         let recorder = Recorder::new(client.clone(), Resolver::new(client.clone(), registries));
-        let webhook = Webhook::new(auth, cache, recorder, counters);
+        let webhook = Webhook::with(auth, cache, recorder, counters, Some(hooks), proxies);
         self.routes = std::mem::take(&mut self.routes).merge(manage::router(webhook));
         self.tasks.spawn(async move { ("api", task.await.map_err(anyhow::Error::from)) });
+        self.tasks.spawn(named("receivers", keep));
+        Ok(())
     }
+}
+
+/// How registries are let in.
+struct Door {
+    auth: WebhookAuth,
+    proxies: TrustedProxies,
+    registries: Registries,
+}
+
+/// The client for keys of token issuers. Their answers are where they are asked for: a redirect would lead to wherever
+/// somebody else says.
+fn outgoing() -> anyhow::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(3))
+        .user_agent(concat!("tranche/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .context("building the client for keys of token issuers")
 }
 
 /// Waits for the end. Whatever ends before it was asked to takes the rest with it: half a Tranche helps nobody.

@@ -115,19 +115,40 @@ pub(super) fn pushed(image: Option<&ImageRef>, made: Vec<Made>, ignored: &[Ignor
     Json(Nothing { message, ignored, reason, image, tag, ignored_by }).into_response()
 }
 
-/// The answer to an event that is no push.
-pub(super) fn not_a_push(why: String) -> Response {
-    pushed(None, Vec::new(), &[Ignored { policy: None, reason: Reason::NotAPush(why) }])
+/// The answer to a delivery that no policy was asked about.
+pub(super) fn ignored(reason: Reason) -> Response {
+    pushed(None, Vec::new(), &[Ignored { policy: None, reason }])
+}
+
+/// What became of a push, in a sentence.
+pub(super) fn said(made: &[Made], ignored: &[Ignored]) -> String {
+    let made = made.iter().map(|Made { rollout_id, created, .. }| {
+        if *created { format!("made {rollout_id}") } else { format!("{rollout_id} was there already") }
+    });
+    let ignored = ignored.iter().map(|Ignored { policy, reason }| match policy {
+        Some(policy) => format!("{}: {reason}", policy.name),
+        None => reason.to_string(),
+    });
+    let said: Vec<_> = made.chain(ignored).collect();
+    if said.is_empty() { "it tells of no image".into() } else { said.join("; ") }
 }
 
 /// The answer to "is the webhook there, and how does it stand?". Says nothing that a stranger may not know.
-pub(super) fn standing(auth: &WebhookAuth) -> Response {
+/// `receivers` is how many of how many are ready.
+pub(super) fn standing(auth: &WebhookAuth, receivers: Option<(usize, usize)>) -> Response {
     #[derive(Serialize)]
     struct Standing {
         message: &'static str,
         config: Config,
         #[serde(skip_serializing_if = "Option::is_none")]
         how_to_open: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        receivers: Option<Receivers>,
+    }
+    #[derive(Serialize)]
+    struct Receivers {
+        ready: usize,
+        all: usize,
     }
     #[derive(Serialize)]
     struct Config {
@@ -140,7 +161,8 @@ pub(super) fn standing(auth: &WebhookAuth) -> Response {
         WebhookAuth::Shut => ("Webhook endpoint is shut: no delivery is taken", false, Some(HOW_TO_OPEN)),
     };
     let config = Config { signature_verification: protected, has_secret: protected };
-    Json(Standing { message, config, how_to_open }).into_response()
+    let receivers = receivers.map(|(ready, all)| Receivers { ready, all });
+    Json(Standing { message, config, how_to_open, receivers }).into_response()
 }
 
 /// As the predecessor spelled it.

@@ -18,8 +18,17 @@ use crate::api::ImageUpdatePolicy;
 use crate::registry::claim::{Claim, PolicyKey};
 use crate::shutdown::Shutdown;
 
-/// Every policy's claim, in the order in which they are asked.
-pub type Claims = BTreeMap<PolicyKey, Arc<Claim>>;
+/// One policy, as far as deliveries ask for it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// What it makes of images.
+    pub claim: Claim,
+    /// Its labels: a receiver may speak to some policies only.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Every policy, in the order in which they are asked.
+pub type Claims = BTreeMap<PolicyKey, Arc<Policy>>;
 
 /// The policies as last seen. Cheap to clone; clones see the same.
 #[derive(Clone, Debug)]
@@ -110,7 +119,8 @@ fn put(claims: &mut Claims, policy: &DeserializeGuard<ImageUpdatePolicy>) {
         Ok(policy) => Claim::of(policy),
         Err(invalid) => Claim::unreadable(key.clone(), &invalid.error),
     };
-    claims.insert(key, Arc::new(claim));
+    let labels = policy.meta().labels.clone().unwrap_or_default();
+    claims.insert(key, Arc::new(Policy { claim, labels }));
 }
 
 fn key(policy: &DeserializeGuard<ImageUpdatePolicy>) -> PolicyKey {

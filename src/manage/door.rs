@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
-use crate::registry::signature::Secret;
+use crate::registry::signature::{Secret, Secrets};
 
 /// The variable that holds the secret.
 pub const SECRET_VARIABLE: &str = "DOCKER_WEBHOOK_SECRET";
@@ -63,7 +63,7 @@ pub enum DoorError {
 #[derive(Clone, Debug)]
 pub enum WebhookAuth {
     /// For those who have the secret.
-    Secret(Secret),
+    Secret(Secrets),
     /// For everybody.
     Open,
     /// For nobody.
@@ -76,7 +76,7 @@ impl WebhookAuth {
     pub fn new(mode: AuthMode, secret: Option<&str>) -> Self {
         match (mode, secret.and_then(Secret::new)) {
             (AuthMode::None, _) => Self::Open,
-            (AuthMode::Secret, Some(secret)) => Self::Secret(secret),
+            (AuthMode::Secret, Some(secret)) => Self::Secret(secret.into()),
             (AuthMode::Secret, None) => Self::Shut,
         }
     }
@@ -97,7 +97,7 @@ impl WebhookAuth {
     #[must_use]
     pub fn warning(&self) -> Option<String> {
         match self {
-            Self::Secret(secret) if secret.is_short() => Some(format!(
+            Self::Secret(secrets) if secrets.current().is_short() => Some(format!(
                 "{SECRET_VARIABLE} has fewer than 16 characters and might be guessed: openssl rand -hex 32"
             )),
             Self::Secret(_) => None,
@@ -116,7 +116,7 @@ mod tests {
         for (mode, secret, expected) in [
             ("secret", None, "Shut"),
             ("secret", Some(" \n"), "Shut"),
-            ("secret", Some("s3cret"), "Secret(Secret(…))"),
+            ("secret", Some("s3cret"), "Secret(Secrets { current: Secret(…), previous: None })"),
             ("none", None, "Open"),
             ("none", Some("s3cret"), "Open"),
         ] {

@@ -25,6 +25,8 @@ pub enum Outcome {
     Incomplete,
     /// Too many at once.
     Throttled,
+    /// Too many in a time, of one source or by one URL.
+    RateLimited,
     /// Authentic, and not as any dialect has it.
     NotUnderstood,
     /// The API server or the policies were out of reach.
@@ -44,6 +46,7 @@ impl Outcome {
             Self::TooLarge => "too_large",
             Self::Incomplete => "incomplete",
             Self::Throttled => "throttled",
+            Self::RateLimited => "rate_limited",
             Self::NotUnderstood => "not_understood",
             Self::Unavailable => "unavailable",
         }

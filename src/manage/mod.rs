@@ -1,27 +1,39 @@
 //! The management side over HTTP: where registries knock.
 //!
 //! Decides who is let in and what they are answered; what a push makes is decided by [`crate::registry`], and what
-//! becomes of a rollout by the planner. The only thing written from here is a new `ImageRollout`.
+//! becomes of a rollout by the planner. All that is written from here is a new `ImageRollout`, and the status of a
+//! `RegistryWebhook`.
 //!
 //! Whoever mounts [`router`] must not log request URIs: the last part of a path may be the secret. The matched path
-//! (`axum::extract::MatchedPath`) says `{secret}` and is safe.
+//! (`axum::extract::MatchedPath`) says `{secret}` or `{token}` and is safe.
 
+mod admit;
 mod answer;
 pub mod cache;
 pub mod door;
+pub mod jwks;
+pub mod limits;
 pub mod metrics;
+pub mod receivers;
 mod refusal;
+pub mod source;
 pub mod webhook;
 
 use std::sync::Arc;
 
 pub use cache::PolicyCache;
 pub use door::{AuthMode, DoorError, WebhookAuth};
+pub use jwks::Jwks;
 pub use metrics::WebhookMetrics;
-pub use webhook::Webhook;
+pub use receivers::Receivers;
+pub use source::TrustedProxies;
+pub use webhook::{Hooks, Webhook};
 
 /// Where registries deliver.
 pub const WEBHOOK_PATH: &str = "/api/v1/webhooks/docker-registry";
+
+/// Where the paths of receivers begin; their last part is the unguessable one.
+pub const HOOKS_PATH: &str = "/hooks";
 
 /// The routes of the management side.
 pub fn router(webhook: Arc<Webhook>) -> axum::Router {

@@ -6,10 +6,13 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::door::HOW_TO_OPEN;
+use super::jwks::JwksError;
+use super::limits::TooMuch;
 use super::metrics::Outcome;
 use crate::problem::Problem;
 use crate::record::RecordError;
 use crate::registry::ParseError;
+use crate::registry::oidc::TokenError;
 use crate::registry::signature::Unauthentic;
 
 /// Seconds after which a throttled delivery may come again: the deliveries in front take milliseconds.
@@ -29,6 +32,15 @@ pub(super) enum Refusal {
     /// Not authentic.
     #[error(transparent)]
     Unauthentic(#[from] Unauthentic),
+    /// The platform's token proves nothing.
+    #[error("{0}")]
+    Token(#[from] TokenError),
+    /// Whether it does can't be told.
+    #[error("{0}: try again")]
+    NoKeys(#[from] JwksError),
+    /// No receiver has that path, or none has it any more.
+    #[error("there is nothing here: status.path of the RegistryWebhook says where its deliveries go")]
+    NoReceiver,
     /// Over the limit.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
@@ -47,6 +59,9 @@ pub(super) enum Refusal {
     /// Too many at once.
     #[error("too many deliveries at once: try again")]
     Throttled,
+    /// Too many in a time.
+    #[error("too many deliveries: try again in {} s", .0.retry_after)]
+    RateLimited(TooMuch),
     /// Authentic and not understood.
     #[error(transparent)]
     NotUnderstood(ParseError),
@@ -56,7 +71,7 @@ pub(super) enum Refusal {
     /// Out of time while recording.
     #[error("the rollout could not be stored in time: try again")]
     Late,
-    /// The API server.
+    /// The API server, or a registry that has to be asked first.
     #[error("{0}: try again")]
     NotRecorded(#[from] RecordError),
 }
@@ -66,12 +81,13 @@ impl Refusal {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Shut | Self::Browser => Outcome::Shut,
-            Self::Unauthentic(_) => Outcome::Unauthentic,
+            Self::Unauthentic(_) | Self::Token(_) | Self::NoReceiver => Outcome::Unauthentic,
             Self::TooLarge { .. } => Outcome::TooLarge,
             Self::Slow { .. } | Self::Broken => Outcome::Incomplete,
             Self::Throttled => Outcome::Throttled,
+            Self::RateLimited(_) => Outcome::RateLimited,
             Self::NotUnderstood(_) => Outcome::NotUnderstood,
-            Self::NotReady | Self::Late | Self::NotRecorded(_) => Outcome::Unavailable,
+            Self::NotReady | Self::Late | Self::NotRecorded(_) | Self::NoKeys(_) => Outcome::Unavailable,
         }
     }
 
@@ -81,25 +97,41 @@ impl Refusal {
             Self::Shut => (StatusCode::FORBIDDEN, "webhook-shut", "The webhook is shut"),
             Self::Browser => (StatusCode::FORBIDDEN, "webhook-browser", "Not for browsers"),
             // The predecessor's word for the same.
-            Self::Unauthentic(Unauthentic::Signature) => {
+            Self::Unauthentic(Unauthentic::Signature(_)) => {
                 (StatusCode::UNAUTHORIZED, "webhook-signature", "Invalid signature")
             }
-            Self::Unauthentic(Unauthentic::NoCredential | Unauthentic::Secret) => {
-                (StatusCode::UNAUTHORIZED, "webhook-unauthentic", "Not authentic")
-            }
+            Self::Unauthentic(
+                Unauthentic::NoCredential | Unauthentic::NotSigned(_) | Unauthentic::Secret | Unauthentic::NoToken,
+            )
+            | Self::Token(_) => (StatusCode::UNAUTHORIZED, "webhook-unauthentic", "Not authentic"),
+            Self::NoReceiver => (StatusCode::NOT_FOUND, "webhook-unknown", "No such webhook"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "Body too large"),
             Self::Slow { .. } => (StatusCode::REQUEST_TIMEOUT, "body-too-slow", "Body too slow"),
             Self::Broken => (StatusCode::BAD_REQUEST, "body-incomplete", "Body incomplete"),
-            Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, "too-many-deliveries", "Too many deliveries"),
+            Self::Throttled | Self::RateLimited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-deliveries", "Too many deliveries")
+            }
             // The predecessor's word, too.
             Self::NotUnderstood(_) => (StatusCode::BAD_REQUEST, "webhook-payload", "Invalid payload format"),
-            Self::NotReady | Self::Late | Self::NotRecorded(_) => {
+            Self::NotRecorded(RecordError::BeingDeleted(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "being-deleted", "Being deleted")
+            }
+            Self::NotRecorded(RecordError::Registry { .. }) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "registry-unavailable", "Registry out of reach")
+            }
+            Self::NoKeys(_) => (StatusCode::SERVICE_UNAVAILABLE, "keys-unavailable", "Keys out of reach"),
+            Self::NotReady
+            | Self::Late
+            | Self::NotRecorded(RecordError::Timeout(_) | RecordError::Create(_) | RecordError::Read(_)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "api-server-unavailable", "API server out of reach")
             }
         };
         let problem = Problem::new(status, slug, title, self.to_string());
+        if let Self::RateLimited(TooMuch { retry_after }) = self {
+            return problem.retry_after(*retry_after);
+        }
         match self.outcome() {
-            Outcome::Throttled => problem.retry_after(THROTTLED_RETRY),
+            Outcome::Throttled | Outcome::RateLimited => problem.retry_after(THROTTLED_RETRY),
             Outcome::Unavailable => problem.retry_after(UNAVAILABLE_RETRY),
             Outcome::Created
             | Outcome::Existing

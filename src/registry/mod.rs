@@ -17,8 +17,10 @@ mod error;
 pub mod intake;
 mod media;
 mod named;
+pub mod oidc;
 pub mod pattern;
 pub mod reason;
+pub mod secret;
 pub mod signature;
 pub mod tags;
 

@@ -10,6 +10,18 @@ pub enum Reason {
     /// An event of another kind: a ping, a deletion, a package that is no image.
     #[error("{0}")]
     NotAPush(String),
+    /// The receiver is for another registry.
+    #[error("this is not what a registry of the type sends that the receiver is for")]
+    OtherRegistry,
+    /// The receiver takes deliveries, and makes nothing of them.
+    #[error("the receiver is suspended")]
+    ReceiverSuspended,
+    /// The receiver does not speak for that repository.
+    #[error("the receiver does not take pushes of {image}: its spec.repositories name others")]
+    RepositoryNotAllowed {
+        /// As pushed.
+        image: String,
+    },
     /// A manifest without tag: one architecture of an image, or a signature.
     #[error("{image} was pushed without a tag: only tagged images are rolled out")]
     Untagged {
@@ -92,6 +104,9 @@ impl Reason {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotAPush(_) => "NotAPush",
+            Self::OtherRegistry => "OtherRegistry",
+            Self::ReceiverSuspended => "ReceiverSuspended",
+            Self::RepositoryNotAllowed { .. } => "RepositoryNotAllowed",
             Self::Untagged { .. } => "Untagged",
             Self::CosignArtifact { .. } => "CosignArtifact",
             Self::NoPolicyMatches { .. } => "NoPolicyMatches",

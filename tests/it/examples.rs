@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 use serde::Deserialize as _;
 use serde_json::Value;
-use tranche::api::{Device, ImageRef, ImageRollout, ImageUpdatePolicy};
+use tranche::api::{Device, ImageRef, ImageRollout, ImageUpdatePolicy, RegistryWebhook};
+use tranche::manage::receivers::Terms;
 use tranche::registry::claim::{Claim, Word};
 use tranche::registry::intake::{Decision, decide};
 use tranche::registry::{DIALECTS, Expect, parse};
@@ -84,6 +85,10 @@ fn every_yaml_is_of_its_kind() {
                 "ImageUpdatePolicy" => drop(read::<ImageUpdatePolicy>(&name, &document)),
                 "ImageRollout" => drop(read::<ImageRollout>(&name, &document)),
                 "Device" => drop(read::<Device>(&name, &document)),
+                "RegistryWebhook" => {
+                    let webhook = read::<RegistryWebhook>(&name, &document);
+                    Terms::of(&webhook.spec).unwrap_or_else(|error| panic!("{name}: {error}"));
+                }
                 other => panic!("{name}: {other}"),
             }
             *kinds.entry(kind).or_default() += 1;
@@ -91,7 +96,8 @@ fn every_yaml_is_of_its_kind() {
     }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        [("Device".to_owned(), 2), ("ImageRollout".to_owned(), 1), ("ImageUpdatePolicy".to_owned(), 5)]
+        [("Device", 2), ("ImageRollout", 1), ("ImageUpdatePolicy", 5), ("RegistryWebhook", 3)]
+            .map(|(kind, count)| (kind.to_owned(), count))
     );
 }
 

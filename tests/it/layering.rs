@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("record", &["api", "registry", "resolver"]),
     ("controller", &["api", "registry", "plan", "oci", "resolver", "record", "clock", "shutdown"]),
     ("gateway", &["api", "plan", "clock", "metrics", "problem", "server"]),
-    ("manage", &["api", "registry", "oci", "resolver", "record", "clock", "problem", "shutdown"]),
+    ("manage", &["api", "registry", "oci", "resolver", "record", "clock", "problem", "server", "shutdown"]),
     ("simulate", &["api", "clock", "shutdown"]),
     (
         "cli",

@@ -1,6 +1,9 @@
 //! The registry webhook, from a request to the objects in an API server (in memory).
 
 mod fake;
+mod gate;
+mod oidc;
+mod receivers;
 
 use std::io::Write;
 use std::sync::Arc;
@@ -319,8 +322,8 @@ async fn a_rollout_that_is_there_must_be_of_this_image() {
     rollout["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     bench.api.put_rollout(rollout.clone());
     let answer = bench.deliver(DOCKER_HUB).await;
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "once it is gone, this push makes the next: {answer:?}");
-    assert!(answer.headers.contains_key("retry-after"));
+    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "being-deleted");
+    assert_eq!(answer.headers["retry-after"], "5");
     rollout["spec"]["image"]["tag"] = json!("v1");
     bench.api.put_rollout(rollout);
     bench.deliver(DOCKER_HUB).await.assert_ignored("NameTaken");
@@ -518,6 +521,28 @@ async fn a_body_that_never_ends_is_given_up() {
     let bench = Bench::new(&[myapp()]).await;
     let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
     bench.send(bearer(body)).await.assert_problem(StatusCode::REQUEST_TIMEOUT, "body-too-slow");
+}
+
+/// Forged bodies that trickle in hold places of their own: whoever shows the secret doesn't notice.
+#[tokio::test(start_paused = true)]
+async fn forged_bodies_that_trickle_in_starve_nobody() {
+    let bench = Bench::new(&[myapp()]).await;
+    let trickle = || Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    let forged = join_all(
+        (0..MAX_DELIVERIES)
+            .map(|_| bench.send(request(WEBHOOK_PATH, &[("x-hub-signature-256", "sha256=00")], trickle()))),
+    );
+    let honest = async {
+        // Whoever isn't reading by then has been told to come again.
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        bench.deliver(DOCKER_HUB).await
+    };
+    let (forged, honest) = futures::join!(forged, honest);
+    assert_eq!(honest.status, StatusCode::OK, "{honest:?}");
+    let count = |status| forged.iter().filter(|answer| answer.status == status).count();
+    assert_eq!(count(StatusCode::REQUEST_TIMEOUT), 4, "of one source no more are read");
+    assert_eq!(count(StatusCode::TOO_MANY_REQUESTS), MAX_DELIVERIES - 4);
+    assert!(forged.iter().filter(|a| a.status == 429).all(|answer| answer.headers.contains_key("retry-after")));
 }
 
 #[tokio::test(start_paused = true)]

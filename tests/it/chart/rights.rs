@@ -16,7 +16,7 @@ use super::helm::render;
 use crate::support::controlplane::{ControlPlane, User, client};
 
 /// Every verb of every resource that the pod may use in its namespace.
-const GRANTED: [(&str, &str, &[&str]); 9] = [
+const GRANTED: [(&str, &str, &[&str]); 12] = [
     ("tranche.dev", "imageupdatepolicies", &["list", "watch"]),
     ("tranche.dev", "imageupdatepolicies/status", &["patch"]),
     ("tranche.dev", "imageupdatepolicies/finalizers", &["update"]),
@@ -25,12 +25,14 @@ const GRANTED: [(&str, &str, &[&str]); 9] = [
     ("tranche.dev", "devices", &["list", "watch", "patch"]),
     ("tranche.dev", "devices/status", &["patch"]),
     ("tranche.dev", "devicepresences", &["get", "list", "watch", "create", "update", "delete"]),
+    ("tranche.dev", "registrywebhooks", &["list", "watch"]),
+    ("tranche.dev", "registrywebhooks/status", &["patch"]),
+    ("", "secrets", &["get"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
 /// What it is asked about besides: what a pod in the wrong hands would want.
-const OTHERS: [(&str, &str); 12] = [
-    ("", "secrets"),
+const OTHERS: [(&str, &str); 11] = [
     ("", "configmaps"),
     ("", "pods"),
     ("", "pods/exec"),

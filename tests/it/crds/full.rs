@@ -7,7 +7,7 @@ const TIME: &str = "2026-11-02T09:30:00Z";
 
 /// Of every kind.
 pub fn all() -> Vec<Value> {
-    [policies(), rollouts(), devices(), presences()].concat()
+    [policies(), rollouts(), devices(), webhooks(), presences()].concat()
 }
 
 /// The ones of a kind.
@@ -184,6 +184,33 @@ fn devices() -> Vec<Value> {
         "conditions": [condition()],
     });
     vec![object("Device", "full", &spec, &status)]
+}
+
+fn webhooks() -> Vec<Value> {
+    let spec = json!({
+        "type": "Nexus",
+        "secretRef": { "name": "hook" },
+        "registry": "registry.local:5000",
+        "repositories": ["registry.local:5000/team-a/*"],
+        "policySelector": selector(),
+        "oidc": {
+            "issuer": "https://accounts.google.com",
+            "audience": "https://tranche.example.com",
+            "email": "push@project.iam.gserviceaccount.com",
+            "jwksURL": "https://www.googleapis.com/oauth2/v3/certs",
+        },
+        "suspend": false,
+    });
+    let status = json!({
+        "observedGeneration": 1,
+        "path": format!("/hooks/{}", "0f".repeat(32)),
+        "lastDelivery": { "time": TIME, "deliveryID": "1", "message": "made myapp-0123456789" },
+        "accepted": 3,
+        "ignored": 2,
+        "rejected": 1,
+        "conditions": [condition()],
+    });
+    vec![object("RegistryWebhook", "full", &spec, &status)]
 }
 
 fn presences() -> Vec<Value> {

@@ -99,6 +99,14 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
             ],
         ),
         (
+            "type GoogleArtifactRegistry needs oidc: Pub/Sub proves itself by a signed token, and by nothing else",
+            vec![Is(json!({ "type": "GoogleArtifactRegistry", "secretRef": { "name": "hook" } }))],
+        ),
+        (
+            "this registry does not say its own name in a webhook: set registry to the host that devices pull from",
+            ["Nexus", "Zot"].map(|type_| Is(json!({ "type": type_, "secretRef": { "name": "hook" } }))).into(),
+        ),
+        (
             "image needs a tag, a digest, or both",
             vec![
                 Is(json!({ "repository": "docker.io/acme/app" })),

@@ -21,6 +21,8 @@ pub struct Settings {
     pub components: Vec<&'static str>,
     /// Where devices connect: port 0 for a free one. A process that is started again keeps its port by naming it.
     pub listen: String,
+    /// Whatever else `tranche run` is to be told.
+    pub more: Vec<&'static str>,
 }
 
 impl Settings {
@@ -31,6 +33,7 @@ impl Settings {
             namespace: namespace.to_owned(),
             components: Vec::new(),
             listen: "127.0.0.1:0".into(),
+            more: Vec::new(),
         }
     }
 
@@ -59,6 +62,7 @@ impl Tranche {
             .args(&settings.components)
             .args(["--namespace", &settings.namespace, "--listen", &settings.listen])
             .args(["--ops-listen", "127.0.0.1:0", "--presence-interval", "1s"])
+            .args(&settings.more)
             .env("KUBECONFIG", &settings.kubeconfig)
             .env("DOCKER_WEBHOOK_SECRET", SECRET)
             .env_remove("RUST_LOG")
@@ -108,6 +112,15 @@ impl Tranche {
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
+    }
+
+    /// Ends it as Kubernetes does, and waits until it has.
+    pub async fn stop(mut self) {
+        let signalled = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(signalled.success());
+        let status =
+            until("tranche to end", async || self.child.try_wait().expect("a child").ok_or_else(|| self.log())).await;
+        assert!(status.success(), "{status}:\n{}", self.log());
     }
 
     /// Where devices connect, for starting again on the same port.

@@ -1,0 +1,171 @@
+//! Where a delivery comes from, as far as limits go by it.
+//!
+//! The address of the connection, unless that is a proxy which `--trusted-proxies` names: then the right-most address that
+//! is none of those in `X-Forwarded-For`, or else in `Forwarded` (RFC 7239). What stands to the left of it was written by
+//! the sender. `X-Forwarded-For` goes first, so a proxy that writes `Forwarded` alone must take the other one away.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+/// Bits of an IPv6 address that tell one network from another: whoever has a /64 has all its addresses.
+const V6_NETWORK: u32 = 64;
+
+/// An IPv4 address, or the /64 of an IPv6 one. Deliveries that came over no connection share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Source(Option<IpAddr>);
+
+impl Source {
+    /// Of an address.
+    #[must_use]
+    pub fn of(address: Option<IpAddr>) -> Self {
+        Self(address.map(|address| match address.to_canonical() {
+            IpAddr::V4(v4) => v4.into(),
+            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << (128 - V6_NETWORK))).into(),
+        }))
+    }
+}
+
+/// The proxies whose word about addresses counts. None by default.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    /// These networks.
+    #[must_use]
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    /// Who sent a request that came in from `peer`.
+    #[must_use]
+    pub fn source(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> Source {
+        let Some(peer) = peer else { return Source::of(None) };
+        if !self.trusts(peer) {
+            return Source::of(Some(peer));
+        }
+        let mut hops = forwarded_for(headers);
+        if hops.is_empty() {
+            hops = forwarded(headers);
+        }
+        let mut nearest = peer;
+        for hop in hops.into_iter().rev() {
+            // What can't be read hides who was before it; the last proxy that is known has to answer for it.
+            let Some(hop) = hop else { break };
+            nearest = hop;
+            if !self.trusts(hop) {
+                break;
+            }
+        }
+        Source::of(Some(nearest))
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// A network, as `--trusted-proxies` takes it: `10.0.0.0/8`, or one address.
+///
+/// # Errors
+/// When it is neither; the text says what to write.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+        .map_err(|_| format!("{text:?} is neither a network such as 10.0.0.0/8 nor an address"))
+}
+
+fn texts<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().flat_map(|value| value.to_str().unwrap_or("?").split(','))
+}
+
+/// The hops of `X-Forwarded-For`, those that can't be read as `None`.
+fn forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    texts(headers, "x-forwarded-for").map(address).collect()
+}
+
+/// The hops of `Forwarded`. Quoted commas don't occur in addresses.
+fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
+    let node = |hop: &str| {
+        let pairs = hop.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let mut names = pairs.filter(|(name, _)| name.eq_ignore_ascii_case("for"));
+        names.next().and_then(|(_, node)| address(node.trim_matches('"')))
+    };
+    texts(headers, "forwarded").map(node).collect()
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        return rest.split_once(']')?.0.parse().ok();
+    }
+    text.rsplit_once(':')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(trusted: &[&str], peer: &str, sent: &[(&'static str, &str)]) -> String {
+        let networks = trusted.iter().map(|text| network(text).expect("a network")).collect();
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.append(*name, value.parse().expect("a header value"));
+        }
+        let Source(address) = TrustedProxies::new(networks).source(peer.parse().ok(), &headers);
+        address.map_or_else(String::new, |address| address.to_string())
+    }
+
+    #[test]
+    fn who_it_is() {
+        let (xff, forwarded) = ("x-forwarded-for", "forwarded");
+        let proxies: &[&str] = &["10.0.0.0/8", "fd00::/8", "192.0.2.9"];
+        for (trusted, peer, sent, expected) in [
+            // Nobody is trusted: whatever is claimed is a claim.
+            (&[][..], "198.51.100.1", vec![(xff, "203.0.113.5")], "198.51.100.1"),
+            (proxies, "198.51.100.1", vec![(xff, "203.0.113.5")], "198.51.100.1"),
+            (proxies, "10.1.2.3", vec![], "10.1.2.3"),
+            (proxies, "10.1.2.3", vec![(xff, "203.0.113.5")], "203.0.113.5"),
+            (proxies, "192.0.2.9", vec![(xff, "203.0.113.5:4711")], "203.0.113.5"),
+            (proxies, "::ffff:10.1.2.3", vec![(xff, "203.0.113.5")], "203.0.113.5"),
+            // The sender's own invention stands to the left.
+            (proxies, "10.1.2.3", vec![(xff, "127.0.0.1, 203.0.113.5, 10.9.9.9")], "203.0.113.5"),
+            (proxies, "10.1.2.3", vec![(xff, "127.0.0.1"), (xff, "203.0.113.5")], "203.0.113.5"),
+            (proxies, "10.1.2.3", vec![(xff, "10.4.4.4, 10.5.5.5")], "10.4.4.4"),
+            (proxies, "10.1.2.3", vec![(xff, "203.0.113.5, unknown")], "10.1.2.3"),
+            (proxies, "10.1.2.3", vec![(xff, "203.0.113.5, unknown, 10.5.5.5")], "10.5.5.5"),
+            (proxies, "10.1.2.3", vec![(xff, "\u{fc}")], "10.1.2.3"),
+            (
+                proxies,
+                "10.1.2.3",
+                vec![(forwarded, "for=127.0.0.1, For=\"203.0.113.5:80\";proto=https")],
+                "203.0.113.5",
+            ),
+            (proxies, "10.1.2.3", vec![(forwarded, "for=\"[2001:db8:1:2:3::4]:4711\"")], "2001:db8:1:2::"),
+            (proxies, "10.1.2.3", vec![(forwarded, "for=_hidden")], "10.1.2.3"),
+            (proxies, "10.1.2.3", vec![(forwarded, "for=127.0.0.1"), (xff, "203.0.113.5")], "203.0.113.5"),
+            (proxies, "fd00::1", vec![(xff, "2001:db8:1:2:3::4")], "2001:db8:1:2::"),
+            (proxies, "2001:db8:1:2:ffff::1", vec![], "2001:db8:1:2::"),
+        ] {
+            assert_eq!(source(trusted, peer, &sent), expected, "{peer} {sent:?}");
+        }
+        assert_eq!(source(proxies, "no connection", &[(xff, "203.0.113.5")]), "");
+    }
+
+    #[test]
+    fn networks() {
+        for text in ["10.0.0.0/8", " 10.0.0.1", "fd00::/8", "::1"] {
+            assert!(network(text).is_ok(), "{text}");
+        }
+        for text in ["", "10.0.0.0/33", "proxy.example.com", "10.0.0"] {
+            assert!(network(text).expect_err(text).contains("10.0.0.0/8"), "{text}");
+        }
+    }
+}
