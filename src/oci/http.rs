@@ -160,7 +160,13 @@ impl Http {
             if let Some(form) = &ask.form {
                 request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
             }
-            let mut response = request.send().await.map_err(|error| failed(&host, error))?;
+            let again = if ask.form.is_none() { request.try_clone() } else { None };
+            let sent = match (request.send().await, again) {
+                // The server has closed a connection that was kept open, just when it was used again.
+                (Err(error), Some(again)) if is_broken(&error) => again.send().await,
+                (sent, _) => sent,
+            };
+            let mut response = sent.map_err(|error| failed(&host, error))?;
             let body = read(&mut response, ask.limit, &host).await?;
             Ok(Answer {
                 status: response.status(),
@@ -336,6 +342,16 @@ fn failed(host: &str, error: reqwest::Error) -> RegistryError {
         };
     }
     RegistryError::Unreachable { host, reason: last_cause(&error) }
+}
+
+/// Whether the connection ended before an answer began.
+fn is_broken(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| {
+        let closed =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+        cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+            || cause.downcast_ref::<io::Error>().is_some_and(closed)
+    })
 }
 
 /// An error and what it comes from, down to the first. What is wrapped as an I/O error is a cause, too.

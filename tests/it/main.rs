@@ -11,6 +11,7 @@ mod fleet;
 mod gateway;
 mod invariants;
 mod layering;
+mod oci;
 mod plan_properties;
 mod plan_scenarios;
 mod plan_support;
