@@ -14,7 +14,6 @@ async fn loopback_is_not_reached() {
     let port = fake.host.rsplit_once(':').unwrap().1;
     let registries_without = registries("");
     for host in ["127.0.0.1", "localhost", "127.1", "2130706433"] {
-        // The last are no hosts to an image's name without a dot or a port, hence the port.
         let image = format!("{host}:{port}/acme/app:v1").parse().unwrap();
         for access in [plain(), Access::default()] {
             let error = registries_without.digest(&image, &access).await.unwrap_err();
