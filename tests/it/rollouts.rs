@@ -4,5 +4,6 @@ mod acts;
 mod outages;
 mod people;
 mod pod;
+mod pushes;
 mod stage;
 mod writes;

@@ -85,7 +85,12 @@ impl Stage {
     }
 
     /// The same, with Tranche started in some way of its own.
-    pub async fn set_with(plane: &ControlPlane, mut settings: Settings, devices: u32, spec: &Value) -> Self {
+    pub async fn set_with(plane: &ControlPlane, settings: Settings, devices: u32, spec: &Value) -> Self {
+        Self::set_from(plane, settings, OLD, devices, spec).await
+    }
+
+    /// The same, with devices that start with some other image.
+    pub async fn set_from(plane: &ControlPlane, mut settings: Settings, old: &str, devices: u32, spec: &Value) -> Self {
         let namespace = settings.namespace.clone();
         let client = plane.client(User::Admin).await;
         let tranche = Tranche::start(&settings).await;
@@ -98,11 +103,11 @@ impl Stage {
             shares: Shares::default(),
             world: World {
                 pace: Pace { poll: Duration::from_millis(200), pull: Duration::from_millis(50) },
-                base: OLD.parse().unwrap(),
+                base: old.parse().unwrap(),
                 bad: vec!["v9.9.9".parse().unwrap()],
             },
         };
-        let source = ImageSource { written: OLD, parsed: &config.world.base };
+        let source = ImageSource { written: old, parsed: &config.world.base };
         provision(&client, &namespace, "test", &source, config.identities()).await.unwrap();
         let fleet = Fleet::new(&config, Box::new(|_| {})).unwrap();
         let tally = fleet.tally();
@@ -206,12 +211,22 @@ impl Stage {
 
     /// How many devices were ever told an image, in their own words.
     pub fn ever_told(&self, tag: &str) -> usize {
-        self.tally.lock().offered(&format!("iotistic/myapp:{tag}"))
+        self.ever_told_image(&format!("iotistic/myapp:{tag}"))
+    }
+
+    /// The same, of an image of any name.
+    pub fn ever_told_image(&self, image: &str) -> usize {
+        self.tally.lock().offered(image)
     }
 
     /// How many devices run an image, in their own words.
     pub fn running(&self, tag: &str) -> usize {
-        self.tally.lock().running(&format!("iotistic/myapp:{tag}"))
+        self.running_image(&format!("iotistic/myapp:{tag}"))
+    }
+
+    /// The same, of an image of any name.
+    pub fn running_image(&self, image: &str) -> usize {
+        self.tally.lock().running(image)
     }
 
     /// Waits until every device has had its answer a few times over, however the polls fall.

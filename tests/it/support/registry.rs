@@ -135,6 +135,12 @@ impl Registry {
         self.tokens = started.tokens;
     }
 
+    /// From now on tells one more of every push; starts again for it.
+    pub fn notify(&mut self, url: &str, headers: &[(&str, &str)]) {
+        self.settings = std::mem::take(&mut self.settings).notifying(url, headers);
+        self.restart();
+    }
+
     /// An image in it, from `name:tag`.
     pub fn image(&self, name: &str) -> ImageRef {
         format!("{}/{name}", self.host).parse().expect("an image")
