@@ -83,6 +83,16 @@ async fn few_at_once() {
     assert_eq!(fake.peak(), 4);
 }
 
+#[tokio::test]
+async fn who_waits_in_the_queue_hears_it_too() {
+    let fake = Fake::start(|_| reply(429).header("retry-after", "30").after(Duration::from_millis(50))).await;
+    let (registries, access) = (registries(LOOPBACK), plain());
+    let image = fake.image("acme/app:v1");
+    let all = join_all((0..30).map(|_| registries.digest(&image, &access))).await;
+    assert!(all.iter().all(|one| one.as_ref().is_err_and(|error| error.retry_after().is_some())), "{all:?}");
+    assert_eq!(fake.seen().len(), 4);
+}
+
 /// A registry that wants tokens, which its own token server gives out with a number each.
 async fn with_tokens(life: u64, wanted: impl Fn(usize) -> bool + Send + Sync + 'static) -> Fake {
     let given = AtomicUsize::new(0);
