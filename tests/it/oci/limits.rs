@@ -122,7 +122,7 @@ fn tokens(fake: &Fake) -> usize {
 
 #[tokio::test]
 async fn tokens_are_used_again_and_end() {
-    let fake = with_tokens(1, |_| true).await;
+    let fake = with_tokens(4, |_| true).await;
     let registries = registries(LOOPBACK);
     let digest = async |name: &str| registries.digest(&fake.image(name), &plain()).await;
     for name in ["acme/app:v1", "acme/app:v1", "acme/app:v2"] {
@@ -131,7 +131,7 @@ async fn tokens_are_used_again_and_end() {
     assert_eq!((tokens(&fake), fake.seen().len()), (1, 5), "one token, and one request without");
     assert_eq!(digest("acme/other:v1").await.as_deref(), Ok(DIGEST));
     assert_eq!(tokens(&fake), 2, "another repository's token is another one");
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_millis(3100)).await;
     assert_eq!(digest("acme/app:v1").await.as_deref(), Ok(DIGEST));
     assert_eq!(tokens(&fake), 3, "it has been exchanged before its end");
     let asked = fake.seen().into_iter().find(|seen| seen.path == "/token").unwrap();
