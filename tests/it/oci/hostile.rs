@@ -151,13 +151,27 @@ async fn from_https_never_to_http() {
         .with_authorities(&authority.authority())
         .unwrap()
         .with_credentials(Some(password("me", PASSWORD)));
-    for name in ["acme/redirect:v1", "acme/token:v1"] {
+    for (name, text) in [
+        (
+            "acme/redirect:v1",
+            format!("{}, to which {} redirects, is only offered over http", plain_one.host, fake.host),
+        ),
+        ("acme/token:v1", format!("{}, to which {} sends for a token, is only offered", plain_one.host, fake.host)),
+    ] {
         let error = registries(LOOPBACK).digest(&fake.image(name), &access).await.unwrap_err();
         assert!(matches!(error, RegistryError::PlainHttp { .. }), "{error:?}");
-        assert!(error.to_string().contains("only offered over http"), "{error}");
+        assert!(error.to_string().starts_with(&text), "{error}");
         assert_eq!(error.class(), Class::Refused);
     }
-    assert_eq!((fake.seen().len(), plain_one.connections()), (2, 0));
+    assert_eq!(fake.seen().len(), 2);
+
+    // Not even where http is allowed: what was asked over https stays there.
+    let location = format!("https://{}/v2/acme/redirect/manifests/v1", fake.host);
+    let first = Fake::start(move |_| reply(307).header("location", &location)).await;
+    let error =
+        registries(LOOPBACK).digest(&first.image("acme/app:v1"), &access.with_plain_http(true)).await.unwrap_err();
+    assert!(matches!(error, RegistryError::PlainHttp { .. }), "{error:?}");
+    assert_eq!((first.seen().len(), fake.seen().len(), plain_one.connections()), (1, 3, 0));
 }
 
 #[tokio::test]

@@ -83,6 +83,16 @@ async fn few_at_once() {
     assert_eq!(fake.peak(), 4);
 }
 
+#[tokio::test]
+async fn who_waits_in_the_queue_hears_it_too() {
+    let fake = Fake::start(|_| reply(429).header("retry-after", "30").after(Duration::from_millis(50))).await;
+    let (registries, access) = (registries(LOOPBACK), plain());
+    let image = fake.image("acme/app:v1");
+    let all = join_all((0..30).map(|_| registries.digest(&image, &access))).await;
+    assert!(all.iter().all(|one| one.as_ref().is_err_and(|error| error.retry_after().is_some())), "{all:?}");
+    assert_eq!(fake.seen().len(), 4);
+}
+
 /// A registry that wants tokens, which its own token server gives out with a number each.
 async fn with_tokens(life: u64, wanted: impl Fn(usize) -> bool + Send + Sync + 'static) -> Fake {
     let given = AtomicUsize::new(0);
@@ -112,7 +122,7 @@ fn tokens(fake: &Fake) -> usize {
 
 #[tokio::test]
 async fn tokens_are_used_again_and_end() {
-    let fake = with_tokens(1, |_| true).await;
+    let fake = with_tokens(4, |_| true).await;
     let registries = registries(LOOPBACK);
     let digest = async |name: &str| registries.digest(&fake.image(name), &plain()).await;
     for name in ["acme/app:v1", "acme/app:v1", "acme/app:v2"] {
@@ -121,7 +131,7 @@ async fn tokens_are_used_again_and_end() {
     assert_eq!((tokens(&fake), fake.seen().len()), (1, 5), "one token, and one request without");
     assert_eq!(digest("acme/other:v1").await.as_deref(), Ok(DIGEST));
     assert_eq!(tokens(&fake), 2, "another repository's token is another one");
-    tokio::time::sleep(Duration::from_millis(800)).await;
+    tokio::time::sleep(Duration::from_millis(3100)).await;
     assert_eq!(digest("acme/app:v1").await.as_deref(), Ok(DIGEST));
     assert_eq!(tokens(&fake), 3, "it has been exchanged before its end");
     let asked = fake.seen().into_iter().find(|seen| seen.path == "/token").unwrap();
