@@ -12,7 +12,7 @@
 //!   `.cn` behind it. Partitions with other names need `spec.registry`.
 //! - A rule may let through scans, replications and pull-through caches, and deletions; and pushes that failed.
 //! - `image-tag` is absent when the manifest has none: one architecture of an image.
-//! - Newer events name the media types of manifest and artifact: by them a Helm chart is known.
+//! - Where an event names the media type of its artifact, a Helm chart is known by it. The documented ones don't.
 //! - Doesn't sign; the connection of the API destination sends a header of one's own. Sent on a best-effort basis, says
 //!   Amazon; with the same `id` when it is tried again.
 //! - An input transformer may write something else. Read are the generic form, and the CloudEvent that Argo CD Image Updater
