@@ -12,10 +12,12 @@
 //!   `.cn` behind it. Partitions with other names need `spec.registry`.
 //! - A rule may let through scans, replications and pull-through caches, and deletions; and pushes that failed.
 //! - `image-tag` is absent when the manifest has none: one architecture of an image.
-//! - Newer events name the media types of manifest and artifact: by them a Helm chart is known.
+//! - Where an event names the media type of its artifact, a Helm chart is known by it. The documented ones don't.
 //! - Doesn't sign; the connection of the API destination sends a header of one's own. Sent on a best-effort basis, says
 //!   Amazon; with the same `id` when it is tried again.
-//! - The whole event is expected: an input transformer may as well write the generic form.
+//! - An input transformer may write something else. Read are the generic form, and the CloudEvent that Argo CD Image Updater
+//!   tells its users to make: `{"specversion": "1.0", "type": "com.amazon.ecr.image.push", "id": "…", "source":
+//!   "urn:aws:ecr:{region}:{account}:repository/{name}", "data": {"repositoryName", "imageTag", "imageDigest"}}`.
 
 use serde::Deserialize;
 
@@ -23,7 +25,7 @@ use super::{Dialect, shown};
 use crate::api::webhook::RegistryType;
 use crate::registry::delivery::for_people;
 use crate::registry::named::Named;
-use crate::registry::{Delivery, ParseError, PushEvent, media};
+use crate::registry::{Delivery, ParseError, PushEvent, cloudevent, media};
 
 const NAME: &str = "ecr";
 const TITLE: &str = "Amazon ECR";
@@ -62,6 +64,18 @@ struct Detail {
     artifact_media_type: Option<String>,
 }
 
+/// What a transformer makes of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transformed {
+    #[serde(default)]
+    repository_name: Option<String>,
+    #[serde(default)]
+    image_tag: Option<String>,
+    #[serde(default)]
+    image_digest: Option<String>,
+}
+
 impl Dialect for Ecr {
     fn name(&self) -> &'static str {
         NAME
@@ -76,11 +90,14 @@ impl Dialect for Ecr {
     }
 
     fn recognises(&self, delivery: &Delivery<'_>) -> bool {
-        delivery.has("detail-type")
-            && (delivery.text("source") == Some("aws.ecr") || delivery.has("detail.repository-name"))
+        let event = delivery.text("source") == Some("aws.ecr") || delivery.has("detail.repository-name");
+        delivery.has("detail-type") && event || transformed_type(delivery).is_some()
     }
 
     fn parse(&self, delivery: &Delivery<'_>) -> Result<Vec<PushEvent>, ParseError> {
+        if let Some(type_) = transformed_type(delivery) {
+            return transformed(type_, delivery);
+        }
         let kind = delivery.text("detail-type").unwrap_or_default();
         if kind != "ECR Image Action" {
             return Err(ParseError::NotAPush(format!("the event {} is no push to ECR", shown(kind))));
@@ -100,26 +117,43 @@ impl Dialect for Ecr {
             return Err(ParseError::NotAPush(what.sentence()));
         }
         let name = repository_name.ok_or_else(|| missing("detail.repository-name"))?;
-        let host = match delivery.registry {
-            Some(_) => None,
-            None => Some(host(account.as_deref(), region.as_deref())?),
-        };
+        let host = host(delivery, account.as_deref(), region.as_deref())?;
         let named = Named::parts(host.as_deref(), &name).digest(image_digest.as_deref()).tag(image_tag.as_deref());
         Ok(vec![PushEvent { image: named.image(delivery, TITLE)?, actor: None, delivery_id: id, receiver: NAME }])
     }
 }
 
-/// Both go into a host, so neither may be more than it is.
-fn host(account: Option<&str>, region: Option<&str>) -> Result<String, ParseError> {
+/// The type of a CloudEvent that a transformer made.
+fn transformed_type<'a>(delivery: &'a Delivery<'_>) -> Option<&'a str> {
+    cloudevent::type_of(delivery).filter(|type_| type_.starts_with("com.amazon.ecr."))
+}
+
+fn transformed(type_: &str, delivery: &Delivery<'_>) -> Result<Vec<PushEvent>, ParseError> {
+    if type_ != "com.amazon.ecr.image.push" {
+        return Err(ParseError::NotAPush(format!("the event {} is no push to ECR", shown(type_))));
+    }
+    let event = cloudevent::read(delivery, "a transformed event of ECR")?;
+    let Transformed { repository_name, image_tag, image_digest } = event.data;
+    let name = repository_name.ok_or(ParseError::Missing { dialect: TITLE, field: "data.repositoryName" })?;
+    let mut source = delivery.text("source").unwrap_or_default().split(':').skip(3);
+    let (region, account) = (source.next(), source.next());
+    let host = host(delivery, account, region)?;
+    let named = Named::parts(host.as_deref(), &name).digest(image_digest.as_deref()).tag(image_tag.as_deref());
+    Ok(vec![PushEvent { image: named.image(delivery, TITLE)?, actor: None, delivery_id: event.id, receiver: NAME }])
+}
+
+/// The host, where the receiver doesn't name one. Account and region go into it, so neither may be more than it is.
+fn host(delivery: &Delivery<'_>, account: Option<&str>, region: Option<&str>) -> Result<Option<String>, ParseError> {
+    if delivery.registry.is_some() {
+        return Ok(None);
+    }
     let is_account = |text: &&str| text.len() == ACCOUNT_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_region =
-        |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    let is_region = |text: &&str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
     let error = |field, problem| ParseError::Field { dialect: TITLE, field, problem };
     let account = account.filter(is_account).ok_or_else(|| error("account", "is not 12 digits"))?;
-    let region = region
-        .filter(|region| !region.is_empty())
-        .filter(is_region)
-        .ok_or_else(|| error("region", "is not a region such as eu-central-1"))?;
+    let region = region.filter(is_region).ok_or_else(|| error("region", "is not a region such as eu-central-1"))?;
     let china = if region.starts_with("cn-") { ".cn" } else { "" };
-    Ok(format!("{account}.dkr.ecr.{region}.amazonaws.com{china}"))
+    Ok(Some(format!("{account}.dkr.ecr.{region}.amazonaws.com{china}")))
 }
