@@ -191,7 +191,7 @@ impl Receivers {
         let patch = Patch::Apply(&body);
         match timeout(WRITE_TIMEOUT, api.patch_status(&name, &params, &patch)).await {
             Ok(Ok(mut stored)) => {
-                delta.is_written();
+                delta.keep_written();
                 stored.metadata.managed_fields = None;
                 self.0.state.lock().wrote(&name, stored);
             }
