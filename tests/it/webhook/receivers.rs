@@ -157,7 +157,12 @@ async fn whose_pushes_and_whose_policies() {
     assert_ignored(&gate.post(&path, &headers, &other).await, "RepositoryNotAllowed");
     // What another registry sends is ignored, not misread and not refused.
     let headers = [("x-hub-signature-256", &*signed(OLD, DOCKER_HUB))];
-    assert_ignored(&gate.post(&github, &headers, DOCKER_HUB).await, "OtherRegistry");
+    let answer = gate.post(&github, &headers, DOCKER_HUB).await;
+    assert_ignored(&answer, "NotAPush");
+    assert!(answer.body["ignored"].as_str().is_some_and(|why| why.contains("this URL is for GitHub")), "{answer:?}");
+    let nobodys = r#"{"hello": "world"}"#;
+    let headers = [("x-hub-signature-256", &*signed(OLD, nobodys))];
+    assert_ignored(&gate.post(&github, &headers, nobodys).await, "OtherRegistry");
     assert!(gate.rollouts().await.is_empty());
 
     let answer = gate.post(&path, &[], DOCKER_HUB).await;
@@ -168,6 +173,7 @@ async fn whose_pushes_and_whose_policies() {
     let Gate { client, namespace, tranche, .. } = gate;
     tranche.stop().await;
     let counts = |status: &Value| (status["accepted"].clone(), status["ignored"].clone());
+    // Of this one; the other receiver has counts of its own.
     let wanted = (json!(1), json!(2));
     super::gate::status(&client, &namespace, "ours", "its counts", |status| counts(status) == wanted).await;
 }
