@@ -138,4 +138,11 @@ mod tests {
             assert_eq!(token(body.as_bytes()), expected, "{body}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_is_sent_breaks_it(text in r#"(Bearer|Basic|,| |=|"|\\|realm|[\x20-\x7e]){0,40}"#, body in ".{0,80}") {
+            let _ = challenge([text.as_str()].into_iter());
+            let _ = token(body.as_bytes());
+        }
+    }
 }

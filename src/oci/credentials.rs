@@ -305,4 +305,16 @@ mod tests {
             assert!(!format!("{credentials:?}").contains(secret));
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn a_glob_is_what_its_expression_is(pattern in "[ab*]{0,8}", text in "[ab]{0,8}") {
+            let expression = regex::Regex::new(&format!("^{}$", pattern.replace('*', ".*"))).expect("an expression");
+            proptest::prop_assert_eq!(glob(&pattern, &text), expression.is_match(&text));
+        }
+
+        #[test]
+        fn nothing_in_a_secret_breaks_it(key in ".{0,20}", auth in ".{0,20}") {
+            let _ = credentials_for(&config(&json!({key: {"auth": auth}})), "r.example/app");
+        }
+    }
 }

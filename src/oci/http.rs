@@ -6,14 +6,11 @@
 //! library. Proxies of the environment are not used: a proxy would look the names up itself.
 
 use std::collections::HashMap;
-use std::error::Error as StdError;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER,
 };
@@ -23,15 +20,17 @@ use tokio::time::Instant;
 use super::access::{Access, Authorities, Id};
 use super::addresses::AddressRules;
 use super::error::RegistryError;
+use super::failure::{failed, is_broken, last_cause};
 use super::hosts::Hosts;
+use super::resolver::Resolver;
 use super::retry;
 use crate::clock::Clock;
 
 /// A registry that can be reached at all takes a connection in one or two seconds, from anywhere.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the request to the last byte of an answer, which has some kilobytes. A slow registry is tried again later; until
 /// then it must not hold up others in the queue to its host.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Registries redirect once (to a storage or another region).
 const MAX_REDIRECTS: usize = 5;
 /// Of an answer that says no, this much is looked at for the reason.
@@ -160,7 +159,13 @@ impl Http {
             if let Some(form) = &ask.form {
                 request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
             }
-            let mut response = request.send().await.map_err(|error| failed(&host, error))?;
+            let again = if ask.form.is_none() { request.try_clone() } else { None };
+            let sent = match (request.send().await, again) {
+                // The server has closed a connection that was kept open, just when it was used again.
+                (Err(error), Some(again)) if is_broken(&error) => again.send().await,
+                (sent, _) => sent,
+            };
+            let mut response = sent.map_err(|error| failed(&host, error))?;
             let body = read(&mut response, ask.limit, &host).await?;
             Ok(Answer {
                 status: response.status(),
@@ -252,45 +257,6 @@ fn new_client(rules: &Arc<AddressRules>, authorities: Option<&Authorities>) -> R
     }
 }
 
-/// Resolves as the system does, and hands on the addresses that may be reached. Where a name has some of both kinds, the
-/// others are as if they weren't there; where it has none that may be reached, it is refused.
-#[derive(Debug)]
-struct Resolver(Arc<AddressRules>);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let rules = Arc::clone(&self.0);
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let addresses: Addrs = Box::new(permitted(&rules, found)?.into_iter());
-            Ok(addresses)
-        })
-    }
-}
-
-/// An address that a name has and that must not be reached.
-#[derive(Debug, thiserror::Error)]
-#[error("the name resolves to {address}, {kind}")]
-struct Refused {
-    address: IpAddr,
-    kind: &'static str,
-}
-
-fn permitted(rules: &AddressRules, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, Refused> {
-    let mut refused = None;
-    let mut good = Vec::new();
-    for address in found {
-        match rules.check(address.ip()) {
-            Ok(()) => good.push(address),
-            Err(kind) => refused = refused.or(Some(Refused { address: address.ip(), kind })),
-        }
-    }
-    match refused {
-        Some(refused) if good.is_empty() => Err(refused),
-        Some(_) | None => Ok(good),
-    }
-}
-
 /// Reads an answer to its end, but no more than is allowed. Of an answer that says no, the beginning will do.
 async fn read(response: &mut reqwest::Response, limit: usize, host: &str) -> Result<Vec<u8>, RegistryError> {
     let good = response.status().is_success();
@@ -309,50 +275,6 @@ async fn read(response: &mut reqwest::Response, limit: usize, host: &str) -> Res
         body.extend_from_slice(&chunk);
     }
     Ok(body)
-}
-
-/// What became of a request that got no answer. The library's own error would show the URL.
-fn failed(host: &str, error: reqwest::Error) -> RegistryError {
-    let host = host.to_owned();
-    let error = error.without_url();
-    for cause in causes(&error) {
-        if let Some(Refused { address, kind }) = cause.downcast_ref::<Refused>() {
-            return RegistryError::Address { host, address: *address, kind };
-        }
-        match cause.downcast_ref::<rustls::Error>() {
-            Some(rustls::Error::InvalidCertificate(reason)) => {
-                return RegistryError::Certificate { host, reason: reason.to_string() };
-            }
-            Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
-                return RegistryError::NotTls { host };
-            }
-            Some(_) | None => {}
-        }
-    }
-    if error.is_timeout() {
-        return RegistryError::Timeout {
-            host,
-            after: if error.is_connect() { CONNECT_TIMEOUT } else { REQUEST_TIMEOUT },
-        };
-    }
-    RegistryError::Unreachable { host, reason: last_cause(&error) }
-}
-
-/// An error and what it comes from, down to the first. What is wrapped as an I/O error is a cause, too.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    fn next<'a>(error: &&'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
-        let error = *error;
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        }
-    }
-    std::iter::successors(Some(error), next)
-}
-
-fn last_cause(error: &(dyn StdError + 'static)) -> String {
-    let text = causes(error).last().unwrap_or(error).to_string();
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
 fn malformed(url: &Url, what: String) -> RegistryError {
@@ -426,19 +348,6 @@ mod tests {
         assert!(http("").check(&url("ftp://r.example/"), &plain).is_err());
         let error = http("").check(&url("https://me:hunter2@r.example/"), &plain).expect_err("a user");
         assert!(!format!("{error} {error:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn names_with_several_addresses() {
-        let rules = AddressRules::default();
-        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
-            texts.iter().map(|text| SocketAddr::new(text.parse().expect(text), 0)).collect()
-        };
-        let good = permitted(&rules, addresses(&["127.0.0.1", "10.0.0.1", "fe80::1", "10.0.0.2"]).into_iter());
-        assert_eq!(good.expect("two"), addresses(&["10.0.0.1", "10.0.0.2"]));
-        let refused = permitted(&rules, addresses(&["::1", "127.0.0.1"]).into_iter()).expect_err("none");
-        assert_eq!(refused.to_string(), "the name resolves to ::1, a loopback address");
-        assert!(permitted(&rules, std::iter::empty()).expect("none, and none refused").is_empty());
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(super) fn read(body: &[u8], content_type: Option<&str>) -> Result<Manifest, 
         (OCI_MANIFEST | DOCKER_MANIFEST, Some(config), _) | (_, Some(config), None) => {
             of_one(config, said(&parsed.artifact_type), parsed.layers.as_deref().unwrap_or_default())
         }
-        (other, ..) => return Err(NoManifest(format!("a manifest of a kind that is not known ({:?})", shown(other)))),
+        (other, ..) => return Err(NoManifest(format!("a manifest of a kind that is not known ({})", shown(other)))),
     };
     Ok(Manifest { digest: sha256(body), kind })
 }
@@ -129,9 +129,13 @@ fn of_one(config: &Descriptor, artifact_type: Option<String>, layers: &[Descript
     }
 }
 
-/// Media types end up in messages; what a registry serves for one may be anything.
+/// Media types end up in messages; what a registry serves for one may be anything, and is shown only if it looks like one.
 fn shown(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(120).collect()
+    let name = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-' | b'_'))
+    };
+    let is_one = text.len() <= 120 && text.split_once('/').is_some_and(|(kind, what)| name(kind) && name(what));
+    if is_one { text.to_owned() } else { "unknown/unknown".to_owned() }
 }
 
 #[cfg(test)]
@@ -175,6 +179,7 @@ mod tests {
             (json!({"mediaType": OCI_INDEX, "manifests": []}), ManifestKind::Index),
             (json!({"mediaType": DOCKER_LIST, "manifests": [{"mediaType": OCI_MANIFEST}]}), ManifestKind::Index),
             (json!({"mediaType": OCI_INDEX, "manifests": [], "artifactType": "a/b"}), artifact("a/b")),
+            (json!({"mediaType": OCI_INDEX, "manifests": [], "artifactType": "a\nb"}), artifact("unknown/unknown")),
         ] {
             assert_eq!(kind(&body, None), Ok(expected), "{body}");
         }

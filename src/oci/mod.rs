@@ -7,11 +7,13 @@
 //!
 //! ```text
 //!   Registries ── digest, manifest, tags
+//!     │  question   URLs, and what an answer says no with (pure)
 //!     │  grants     tokens that are still good
 //!     │  challenge  what a 401 asks for, what a token server answers (pure)
 //!     ▼
 //!   http ── one request and its redirects: addresses, TLS, timeouts, sizes
 //!        hosts      few at once, none before Retry-After
+//!        resolver   names to addresses that may be reached
 //!        addresses  which addresses are never reached (pure)
 //! ```
 //!
@@ -33,10 +35,13 @@ mod challenge;
 mod credentials;
 mod document;
 mod error;
+mod failure;
 mod grants;
 mod hosts;
 mod http;
 mod manifest;
+mod question;
+mod resolver;
 mod retry;
 mod secret;
 mod tags;
@@ -48,7 +53,6 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderValue, LINK, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode, Url};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 pub use self::access::{Access, AuthoritiesError};
@@ -60,13 +64,12 @@ pub use self::error::{Class, RegistryError};
 use self::grants::{Grant, Grants, Key};
 use self::http::{Answer, Ask, Http};
 pub use self::manifest::{Manifest, ManifestKind};
+use self::question::{Question, announced};
 pub use self::secret::Secret;
 pub use self::tags::{Known, Tags};
-use crate::api::image::{DEFAULT_REGISTRY, ImageRef};
+use crate::api::image::ImageRef;
 use crate::clock::Clock;
 
-/// Where Docker Hub's API is.
-const DOCKER_HUB: &str = "registry-1.docker.io";
 /// The largest manifest: the limit that the OCI specification gives registries.
 const MAX_MANIFEST: usize = 4 << 20;
 /// The largest page of tags: a registry that doesn't serve pages sends 10,000 tags of full length in a third of it.
@@ -77,8 +80,6 @@ const MAX_TOKEN_ANSWER: usize = 128 << 10;
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// A list of tags in all; it may have many pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(90);
-/// The header by which a registry names what it serves.
-const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// The registries of the world, as one process asks them: connections, tokens and limits are shared by all who hold a
 /// clone.
@@ -164,7 +165,7 @@ impl Registries {
     /// As [`RegistryError`] has them; within 90 s at most.
     pub async fn tags(&self, repository: &str, access: &Access, known: Option<&Known>) -> Result<Tags, RegistryError> {
         let image = ImageRef::new(repository, None, None).map_err(RegistryError::Image)?;
-        let question = Question { repository_only: true, ..Question::of(&image, access)? };
+        let question = Question::of(&image, access)?.of_repository();
         let first = question.url("tags/list", &format!("n={}", tags::PAGE))?;
         let deadline = Instant::now() + LIST_TIMEOUT;
         let mut etag = known.and_then(|known| HeaderValue::from_str(&known.etag).ok());
@@ -231,45 +232,40 @@ impl Registries {
         ask: impl Fn() -> Ask<'a>,
     ) -> Result<Answer, RegistryError> {
         let key = Key { host: question.host.to_owned(), path: question.path.to_owned(), who: question.access.id() };
-        let mut grant = match question.access.credentials() {
+        let grant = match question.access.credentials() {
             Some(Credentials::RegistryToken(token)) => Some(Grant::Bearer(token.clone())),
             Some(Credentials::Password { .. } | Credentials::IdentityToken(_)) | None => self.0.grants.get(&key),
         };
-        let answer = self.0.http.ask(Ask { authorization: question.authorization(grant.as_ref())?, ..ask() }).await?;
+        let ask_with = async |grant: Option<&Grant>| {
+            self.0.http.ask(Ask { authorization: question.authorization(grant)?, ..ask() }).await
+        };
+        let answer = ask_with(grant.as_ref()).await?;
         // What a storage asks for to which the registry redirects is not the registry's word: it must not choose the server
         // that gets the registry's password.
         if answer.status != StatusCode::UNAUTHORIZED || answer.elsewhere {
             return Ok(answer);
         }
         self.0.grants.forget(&key);
-        let asked_for = challenge::challenge(
-            answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()),
-        );
-        let credentials = question.access.credentials();
-        let new = match (asked_for, credentials) {
+        let headers = answer.headers.get_all(WWW_AUTHENTICATE);
+        let asked_for = challenge::challenge(headers.iter().filter_map(|value| value.to_str().ok()));
+        let new = match (asked_for, question.access.credentials()) {
             // It is used as it is, and was.
-            (_, Some(Credentials::RegistryToken(_))) => None,
+            (_, Some(Credentials::RegistryToken(_))) => return Ok(answer),
             (Some(Challenge::Bearer { realm, service }), _) => {
                 let asked_at = Instant::now();
                 let token = self.token(question, &realm, service.as_deref(), ask().deadline).await?;
-                self.0.grants.put_token(key, token.token.clone(), asked_at + token.use_for);
-                Some(Grant::Bearer(token.token))
+                self.0.grants.put_token(key.clone(), token.token.clone(), asked_at + token.use_for);
+                Grant::Bearer(token.token)
             }
             (Some(Challenge::Basic), Some(Credentials::Password { .. })) if grant != Some(Grant::Password) => {
                 self.0.grants.put_password(key.clone());
-                Some(Grant::Password)
+                Grant::Password
             }
-            (Some(Challenge::Basic) | None, _) => None,
+            (Some(Challenge::Basic) | None, _) => return Ok(answer),
         };
-        let Some(new) = new else { return Ok(answer) };
-        grant = Some(new);
-        let answer = self.0.http.ask(Ask { authorization: question.authorization(grant.as_ref())?, ..ask() }).await?;
+        let answer = ask_with(Some(&new)).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
-            self.0.grants.forget(&Key {
-                host: question.host.to_owned(),
-                path: question.path.to_owned(),
-                who: question.access.id(),
-            });
+            self.0.grants.forget(&key);
         }
         Ok(answer)
     }
@@ -288,7 +284,7 @@ impl Registries {
         if !url.has_host() {
             return Err(nonsense());
         }
-        // Nobody in between, however the registry itself is asked: what is sent here are passwords.
+        // What is sent there are passwords.
         if url.scheme() == "http" && !question.access.plain_http() {
             return Err(RegistryError::PlainHttp {
                 what: format!("{}, to which {} sends for a token,", http::shown(&url), question.host),
@@ -330,190 +326,5 @@ impl Registries {
         }
         challenge::token(&answer.body)
             .ok_or_else(|| RegistryError::Malformed { host: answer.host, what: "without a token".into() })
-    }
-}
-
-/// What is asked for, and how.
-struct Question<'a> {
-    image: &'a ImageRef,
-    access: &'a Access,
-    /// As in the image's name.
-    host: &'a str,
-    /// The repository within the registry.
-    path: &'a str,
-    /// The image's tag doesn't matter.
-    repository_only: bool,
-}
-
-impl<'a> Question<'a> {
-    fn of(image: &'a ImageRef, access: &'a Access) -> Result<Self, RegistryError> {
-        // The parts are public: who made them up needn't have parsed them. What comes out is what a URL is made of.
-        let checked = ImageRef::new(&image.repository, image.tag.as_deref(), image.digest.as_deref());
-        let is_canonical = checked.map_err(RegistryError::Image)?.repository == image.repository;
-        match image.repository.split_once('/') {
-            Some((host, path)) if is_canonical => Ok(Self { image, access, host, path, repository_only: false }),
-            Some(_) | None => Err(RegistryError::Image(crate::api::image::ImageError::Name(image.repository.clone()))),
-        }
-    }
-
-    fn ask(&self, url: Url, accept: &'static str, limit: usize, deadline: Instant) -> Ask<'a> {
-        Ask {
-            method: Method::GET,
-            url,
-            access: self.access,
-            accept,
-            authorization: None,
-            if_none_match: None,
-            form: None,
-            limit,
-            deadline,
-        }
-    }
-
-    fn url(&self, what: &str, query: &str) -> Result<Url, RegistryError> {
-        let scheme = if self.access.plain_http() { "http" } else { "https" };
-        let host = if self.host == DEFAULT_REGISTRY { DOCKER_HUB } else { self.host };
-        let mut url = Url::parse(&format!("{scheme}://{host}/v2/{}/{what}", self.path))
-            .map_err(|_| self.malformed("nothing: its name can't be part of a URL"))?;
-        url.set_query(Some(query).filter(|query| !query.is_empty()));
-        Ok(url)
-    }
-
-    /// The digest decides, as for a container engine; else the tag.
-    fn manifest_url(&self) -> Result<Url, RegistryError> {
-        let reference = self.image.digest.as_deref().or(self.image.tag.as_deref()).unwrap_or("latest");
-        self.url(&format!("manifests/{reference}"), "")
-    }
-
-    fn authorization(&self, grant: Option<&Grant>) -> Result<Option<HeaderValue>, RegistryError> {
-        let value = match (grant, self.access.credentials()) {
-            (Some(Grant::Bearer(token)), _) => format!("Bearer {}", token.expose()),
-            (Some(Grant::Password), Some(Credentials::Password { username, password })) => {
-                use base64::Engine as _;
-                let pair = format!("{username}:{}", password.expose());
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-            }
-            (Some(Grant::Password) | None, _) => return Ok(None),
-        };
-        let value = HeaderValue::from_str(&value);
-        value.map(Some).map_err(|_| self.malformed("nothing: the token for it has characters that can't be sent"))
-    }
-
-    /// Compares a digest with the one that was asked for, if one was.
-    fn compare(&self, answer: &Answer, digest: &str) -> Result<(), RegistryError> {
-        match &self.image.digest {
-            Some(expected) if expected != digest => Err(RegistryError::Digest {
-                host: answer.host.clone(),
-                expected: expected.clone(),
-                served: digest.to_owned(),
-            }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// What an answer says that is not the one hoped for.
-    fn refusal(&self, answer: &Answer) -> RegistryError {
-        let host = answer.host.clone();
-        match answer.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => self.unauthorized(answer),
-            StatusCode::NOT_FOUND => RegistryError::NoSuchImage { image: self.what() },
-            StatusCode::REQUEST_TIMEOUT => RegistryError::Server { host, status: answer.status.as_u16() },
-            status if status.is_server_error() => RegistryError::Server { host, status: status.as_u16() },
-            status => RegistryError::Malformed { host, what: format!("with status {}", status.as_u16()) },
-        }
-    }
-
-    fn unauthorized(&self, answer: &Answer) -> RegistryError {
-        RegistryError::Unauthorized {
-            host: answer.host.clone(),
-            image: self.what(),
-            had_credentials: self.access.credentials().is_some(),
-            code: error_code(&answer.body),
-        }
-    }
-
-    fn malformed(&self, what: &str) -> RegistryError {
-        RegistryError::Malformed { host: self.host.to_owned(), what: what.to_owned() }
-    }
-
-    fn what(&self) -> String {
-        if self.repository_only { self.image.repository.clone() } else { self.image.to_string() }
-    }
-}
-
-/// The digest in an answer's header, where it is one of the kind that images are named by.
-fn announced(answer: &Answer) -> Option<String> {
-    let digest = answer.header(CONTENT_DIGEST)?;
-    ImageRef::new("digest", None, Some(digest)).ok()?.digest
-}
-
-/// The code of the first error in an answer. Its message isn't shown: it may be anything, also what was sent.
-fn error_code(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        errors: Vec<One>,
-    }
-    #[derive(Deserialize)]
-    struct One {
-        code: String,
-    }
-    let code = serde_json::from_slice::<Body>(body).ok()?.errors.into_iter().next()?.code;
-    let is_code = code.len() <= 40 && code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-    is_code.then_some(code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn image(text: &str) -> ImageRef {
-        text.parse().expect(text)
-    }
-
-    #[test]
-    fn where_images_are_asked_for() {
-        let digest = format!("sha256:{}", "0".repeat(64));
-        let (open, plain) = (Access::default(), Access::default().with_plain_http(true));
-        for (text, access, url) in [
-            ("redis", &open, "https://registry-1.docker.io/v2/library/redis/manifests/latest".to_owned()),
-            ("acme/app:v1", &open, "https://registry-1.docker.io/v2/acme/app/manifests/v1".into()),
-            ("r.example:5000/a/b/c:v1", &plain, "http://r.example:5000/v2/a/b/c/manifests/v1".into()),
-            (&format!("ghcr.io/a/b:v1@{digest}"), &open, format!("https://ghcr.io/v2/a/b/manifests/{digest}")),
-        ] {
-            let image = image(text);
-            let question = Question::of(&image, access).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(question.manifest_url().expect(text).as_str(), url);
-        }
-        let redis = image("redis");
-        let question = Question::of(&redis, &open).expect("an image");
-        let url = question.url("tags/list", "n=5&last=a").expect("a URL");
-        assert_eq!(url.as_str(), "https://registry-1.docker.io/v2/library/redis/tags/list?n=5&last=a");
-    }
-
-    #[test]
-    fn names_that_nobody_parsed() {
-        for (repository, tag) in [
-            ("r.example/../../admin", None),
-            ("r.example/a?x=y", None),
-            ("me@r.example/a", None),
-            ("redis", None),
-            ("r.example/a", Some("../../x")),
-            ("r.example/a", Some("v1?x=y")),
-        ] {
-            let image = ImageRef { repository: repository.into(), tag: tag.map(Into::into), digest: None };
-            assert!(matches!(Question::of(&image, &Access::default()), Err(RegistryError::Image(_))), "{image}");
-        }
-    }
-
-    #[test]
-    fn codes() {
-        for (body, code) in [
-            (r#"{"errors":[{"code":"DENIED","message":"x"}]}"#, Some("DENIED")),
-            (r#"{"errors":[{"code":"hunter2"}]}"#, None),
-            (r#"{"errors":[]}"#, None),
-            ("<html>", None),
-        ] {
-            assert_eq!(error_code(body.as_bytes()).as_deref(), code, "{body}");
-        }
     }
 }

@@ -93,4 +93,10 @@ mod tests {
             assert_eq!(next_query(link).as_deref(), query, "{link}");
         }
     }
+    proptest::proptest! {
+        #[test]
+        fn nothing_in_a_link_breaks_it(link in r#"(<|>|\?|;|,|=|"|rel|next|[\x20-\x7e]){0,40}"#) {
+            let _ = next_query(&link);
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod gateway;
 mod invariants;
 mod layering;
 mod payloads;
+mod oci;
 mod plan_properties;
 mod plan_scenarios;
 mod plan_support;

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -66,7 +67,20 @@ func newKeys(dir string) (*keys, error) {
 		caFile: filepath.Join(dir, "ca.crt"),
 		leaf:   tls.Certificate{Certificate: [][]byte{leaf}, PrivateKey: serverKey},
 	}
-	return k, os.WriteFile(k.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root}), 0o600)
+	der, err := x509.MarshalECPrivateKey(serverKey)
+	if err != nil {
+		return nil, err
+	}
+	// The last two are for servers of a test's own.
+	return k, errors.Join(
+		writePEM(k.caFile, "CERTIFICATE", root),
+		writePEM(filepath.Join(dir, "server.crt"), "CERTIFICATE", leaf),
+		writePEM(filepath.Join(dir, "server.key"), "EC PRIVATE KEY", der),
+	)
+}
+
+func writePEM(path, kind string, der []byte) error {
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }
 
 // serving is how https is offered.

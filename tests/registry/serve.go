@@ -106,7 +106,8 @@ func serve(args []string) error {
 		Tags:          configuration.Tags{MaxTags: *page},
 	}
 	config.HTTP.Secret = "these tests"
-	config.HTTP.RelativeURLs = true
+	// What notifications name as their source.
+	config.HTTP.Addr = answer.Address
 	// Images of tests name nothing that lies elsewhere, so nothing is looked for.
 	config.Validation.Disabled = true
 

@@ -1,4 +1,5 @@
-//! What several tests need: an API server (a real one, or one in the process), the real binary, and a way to wait.
+//! What several tests need: an API server (a real one, or one in the process), the real binary, a real
+//! registry, and a way to wait.
 #![allow(dead_code, reason = "a kit for tests to come as well as for those that are here")]
 
 pub mod apiserver;
@@ -6,4 +7,5 @@ pub mod audit;
 pub mod controlplane;
 pub mod live;
 pub mod process;
+pub mod registry;
 pub mod wait;
