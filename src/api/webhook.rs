@@ -48,8 +48,8 @@ pub struct RegistryWebhookSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = schema::matches(
-        "^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?$",
-        "write a host, and a port if any, without scheme or path, such as registry.local:5000",
+        r"^(localhost|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)+|[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*:[0-9]{1,5}|localhost:[0-9]{1,5})$",
+        "write a host with a dot, a port, or both, without scheme or path, such as registry.local:5000",
     ))]
     pub registry: Option<String>,
     /// Globs over the repositories that may be told of here, `*` for any run of characters. Empty: all.

@@ -259,6 +259,11 @@ impl Webhook {
             Err(ParseError::Unknown) if receiver.is_some_and(|receiver| receiver.terms.is_of_one_registry()) => {
                 Ok(self.ignored(Reason::OtherRegistry))
             }
+            // Nor would sending it again help here, until a person has set where the registry is.
+            Err(error @ (ParseError::NoHost { .. } | ParseError::Host { .. })) => {
+                tracing::warn!(dialect, "delivery ignored: {error}");
+                Ok(self.ignored(Reason::HostUnknown(error.to_string())))
+            }
             Err(error) => Err(Refusal::NotUnderstood(error)),
         };
         Delivered { dialect, result }

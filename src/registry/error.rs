@@ -1,7 +1,8 @@
 //! Why a delivery has no push in it.
 //!
-//! [`ParseError::NotAPush`] is no failure: the delivery is understood, and answered with 2xx. Every other one is
-//! a delivery that is not as its registry documents it, or a receiver that lacks a setting.
+//! [`ParseError::NotAPush`] is no failure: the delivery is understood, and answered with 2xx. So are [`ParseError::NoHost`]
+//! and [`ParseError::Host`], for which the receiver lacks a setting. Every other one is a delivery that is not as its
+//! registry documents it.
 
 use crate::api::image::ImageError;
 

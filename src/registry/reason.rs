@@ -22,6 +22,9 @@ pub enum Reason {
         /// As pushed.
         image: String,
     },
+    /// A push to a registry that doesn't say where it is.
+    #[error("{0}")]
+    HostUnknown(String),
     /// A manifest without tag: one architecture of an image, or a signature.
     #[error("{image} was pushed without a tag: only tagged images are rolled out")]
     Untagged {
@@ -104,6 +107,7 @@ impl Reason {
     pub fn label(&self) -> &'static str {
         match self {
             Self::NotAPush(_) => "NotAPush",
+            Self::HostUnknown(_) => "HostUnknown",
             Self::OtherRegistry => "OtherRegistry",
             Self::ReceiverSuspended => "ReceiverSuspended",
             Self::RepositoryNotAllowed { .. } => "RepositoryNotAllowed",
