@@ -4,7 +4,7 @@
 //! and everything is repeated and its median taken, because no machine that this runs on is quiet.
 //!
 //! `make bench` measures everything; `cargo bench --bench figures -- plan` only the planner (`match` the intake of
-//! pushes, `poll` the gateway, `fleet` a rollout), and then writes no results.
+//! pushes, `push` the webhook, `poll` the gateway, `fleet` a rollout), and then writes no results.
 
 mod audit;
 mod client;
@@ -18,6 +18,7 @@ mod poll;
 mod process;
 mod row;
 mod stats;
+mod webhook;
 mod world;
 
 use std::alloc::System;
@@ -65,8 +66,11 @@ async fn bench() -> anyhow::Result<()> {
     if wants("match") {
         rows.extend(part("match", async { matching::measure() }).await?);
     }
-    if wants("poll") || wants("fleet") {
+    if wants("push") || wants("poll") || wants("fleet") {
         let control_plane = ControlPlane::start().await?;
+        if wants("push") {
+            rows.extend(part("push", webhook::measure(&control_plane)).await?);
+        }
         if wants("poll") {
             rows.extend(part("poll", poll::measure(&control_plane)).await?);
         }

@@ -167,6 +167,7 @@ pub struct RegistryWebhookStatus {
 #[serde(rename_all = "camelCase")]
 pub struct LastDelivery {
     /// When it came in.
+    #[x_kube(validation = schema::a_time())]
     pub time: Time,
     /// The registry's own id of it, where it sends one.
     #[serde(default, rename = "deliveryID", skip_serializing_if = "Option::is_none")]

@@ -149,7 +149,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             tracing::warn!("{warning}");
         }
         let door = Door { auth, proxies: TrustedProxies::new(trusted_proxies), registries };
-        parts.api(&client, &namespace, door, &metrics, &shutdown, &drained)?;
+        parts.api(&client, &namespace, door, &metrics, &shutdown, &drained);
     }
     let Parts { mut tasks, routes, readiness } = parts;
 
@@ -230,7 +230,7 @@ impl Parts {
         metrics: &Metrics,
         shutdown: &Shutdown,
         drained: &Shutdown,
-    ) -> anyhow::Result<()> {
+    ) {
         let (cache, task) = PolicyCache::start(client.clone(), Some(namespace), shutdown.clone());
         let receivers = Receivers::new(client.clone(), namespace);
         let keep = receivers.clone().keep(shutdown.clone(), drained.clone());
@@ -243,14 +243,13 @@ impl Parts {
             }
             if hooks.is_ready() { Ok(()) } else { Err("the registry webhooks have not been read yet".into()) }
         }));
-        let hooks = Hooks { receivers, jwks: Jwks::new(outgoing()?) };
         let Door { auth, proxies, registries } = door;
+        let hooks = Hooks { receivers, jwks: Jwks::new(registries.clone()) };
         let recorder = Recorder::new(client.clone(), Resolver::new(client.clone(), registries));
         let webhook = Webhook::with(auth, cache, recorder, counters, Some(hooks), proxies);
         self.routes = std::mem::take(&mut self.routes).merge(manage::router(webhook));
         self.tasks.spawn(async move { ("api", task.await.map_err(anyhow::Error::from)) });
         self.tasks.spawn(named("receivers", keep));
-        Ok(())
     }
 }
 
@@ -259,17 +258,6 @@ struct Door {
     auth: WebhookAuth,
     proxies: TrustedProxies,
     registries: Registries,
-}
-
-/// The client for keys of token issuers. Their answers are where they are asked for: a redirect would lead to wherever
-/// somebody else says.
-fn outgoing() -> anyhow::Result<reqwest::Client> {
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(3))
-        .user_agent(concat!("tranche/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .context("building the client for keys of token issuers")
 }
 
 /// Waits for the end. Whatever ends before it was asked to takes the rest with it: half a Tranche helps nobody.

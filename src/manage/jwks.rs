@@ -1,6 +1,6 @@
 //! Keys of token issuers: fetched, kept for as long as their server says, and fetched again when an issuer has changed them.
 //!
-//! Decides when to ask. Whom may be asked is the client's: it should refuse addresses that no issuer has. While keys can't
+//! Decides when to ask; which addresses may be asked is decided by [`crate::oci`]. While keys can't
 //! be had, no token is taken for right and none for wrong: the registry is told to come again.
 
 use std::collections::HashMap;
@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use crate::oci::{Registries, RegistryError};
 use crate::registry::oidc::{KeySet, KeySetError};
 
 /// From the request to the last byte. Below what registries wait, so that they hear of it.
@@ -32,18 +33,9 @@ const MAX_ISSUERS: usize = 64;
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
 pub enum JwksError {
-    /// No answer, or not in time.
-    #[error("the issuer's keys could not be fetched")]
-    Fetch(#[source] reqwest::Error),
-    /// Too slow.
-    #[error("the issuer's keys did not arrive in time")]
-    Timeout,
-    /// Another status than 200.
-    #[error("the issuer's keys were answered {0}: check spec.oidc.jwksURL")]
-    Status(u16),
-    /// Not what it should be.
-    #[error("the issuer's keys are larger than {MAX_KEY_SET} bytes: check spec.oidc.jwksURL")]
-    TooLarge,
+    /// Not to be had.
+    #[error("the keys of spec.oidc.jwksURL can't be had")]
+    Fetch(#[source] RegistryError),
     /// Not what it should be.
     #[error("what is at spec.oidc.jwksURL can't be used")]
     Content(#[source] KeySetError),
@@ -55,7 +47,7 @@ pub enum JwksError {
 /// Keys by their URL. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
 pub struct Jwks {
-    client: reqwest::Client,
+    client: Registries,
     issuers: Arc<Mutex<HashMap<String, Arc<Issuer>>>>,
 }
 
@@ -75,9 +67,9 @@ struct Known {
 }
 
 impl Jwks {
-    /// None yet. `client` decides whom it calls.
+    /// None yet. Asked for by `client`, within its rules of addresses.
     #[must_use]
-    pub fn new(client: reqwest::Client) -> Self {
+    pub fn new(client: Registries) -> Self {
         Self { client, issuers: Arc::default() }
     }
 
@@ -96,7 +88,7 @@ impl Jwks {
         if let Some(known) = issuer.known.lock().answer(kid, Instant::now()) {
             return known;
         }
-        let fetched = timeout(FETCH_TIMEOUT, self.fetch(url)).await.unwrap_or(Err(JwksError::Timeout));
+        let fetched = self.fetch(url).await;
         let now = Instant::now();
         let mut known = issuer.known.lock();
         known.tried = Some((now, fetched.is_err()));
@@ -123,20 +115,9 @@ impl Jwks {
     }
 
     async fn fetch(&self, url: &str) -> Result<(KeySet, Duration), JwksError> {
-        let mut response = self.client.get(url).send().await.map_err(|error| JwksError::Fetch(error.without_url()))?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(JwksError::Status(response.status().as_u16()));
-        }
-        let cache_control = response.headers().get(http::header::CACHE_CONTROL).and_then(|value| value.to_str().ok());
-        let age = age(cache_control.unwrap_or_default());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| JwksError::Fetch(error.without_url()))? {
-            if body.len() + chunk.len() > MAX_KEY_SET {
-                return Err(JwksError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok((KeySet::parse(&body).map_err(JwksError::Content)?, age))
+        let document = self.client.document(url, MAX_KEY_SET, FETCH_TIMEOUT).await.map_err(JwksError::Fetch)?;
+        let age = age(document.cache_control.as_deref().unwrap_or_default());
+        Ok((KeySet::parse(&document.body).map_err(JwksError::Content)?, age))
     }
 }
 

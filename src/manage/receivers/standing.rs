@@ -104,7 +104,7 @@ mod tests {
     use super::*;
     use crate::registry::signature::Secret;
 
-    fn object(spec: serde_json::Value) -> RegistryWebhook {
+    fn object(spec: &serde_json::Value) -> RegistryWebhook {
         serde_json::from_value(json!({
             "apiVersion": "tranche.dev/v1alpha1", "kind": "RegistryWebhook",
             "metadata": {"name": "hub", "namespace": "plant", "generation": 3}, "spec": spec,
@@ -137,7 +137,7 @@ mod tests {
             (&suspended, Known::Fault(Fault::TooShort), Some(("SecretTooShort", false, None))),
             (&invalid, Known::Nothing, Some(("InvalidSpec", false, None))),
         ] {
-            let standing = judged(&object(spec.clone()), &known);
+            let standing = judged(&object(spec), &known);
             let seen = standing.as_ref().map(|standing| (standing.reason, standing.ready, standing.path.as_deref()));
             assert_eq!(seen, expected, "{spec}");
         }
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_told_is_not_told_again() {
-        let mut object = object(json!({"secretRef": {"name": "hook"}}));
+        let mut object = object(&json!({"secretRef": {"name": "hook"}}));
         let standing = judged(&object, &known()).expect("a standing");
         assert!(!is_told(&object, &standing));
         object.status = Some(status(&object, &standing, &Delta::default(), at(10)));
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn counts_are_added() {
-        let mut object = object(json!({"secretRef": {"name": "hook"}}));
+        let mut object = object(&json!({"secretRef": {"name": "hook"}}));
         let standing = judged(&object, &known()).expect("a standing");
         let last = |second, message: &str| {
             let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(second));

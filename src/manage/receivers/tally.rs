@@ -108,7 +108,7 @@ impl Taken {
     }
 
     /// They are in the status now.
-    pub fn is_written(mut self) {
+    pub fn keep_written(mut self) {
         self.delta = Delta::default();
     }
 }
@@ -140,7 +140,7 @@ mod tests {
         let last = delta.last.as_ref().expect("a delivery");
         assert_eq!(last.message, "two");
         assert!(last.delivery_id.as_ref().is_some_and(|id| id.len() <= MAX_ID));
-        taken.is_written();
+        taken.keep_written();
         assert!(tally.is_empty());
     }
 }

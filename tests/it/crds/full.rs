@@ -62,8 +62,15 @@ fn condition() -> Value {
 fn policies() -> Vec<Value> {
     let spec = json!({
         "suspend": false,
-        "image": { "pattern": "iotistic/myapp:*", "offer": "Digest" },
-        "tags": { "semver": ">=2.0.0", "pattern": "^v(?P<version>.+)$", "exclude": ["-rc"] },
+        "image": {
+            "pattern": "iotistic/myapp:*", "offer": "Digest", "pollInterval": "5m",
+            "registry": {
+                "pullSecretRef": { "name": "pull" }, "caSecretRef": { "name": "authorities" }, "plainHttp": false,
+            },
+        },
+        "tags": {
+            "semver": ">=2.0.0", "pattern": "^v(?P<version>.+)$", "exclude": ["-rc"], "allowDowngrade": false,
+        },
         "devices": { "selector": selector() },
         "strategy": {
             "type": "Staged",
@@ -84,7 +91,7 @@ fn policies() -> Vec<Value> {
     });
     let status = json!({
         "observedGeneration": 1,
-        "latest": { "image": "docker.io/iotistic/myapp:v2", "rollout": "myapp-1" },
+        "latest": { "image": "docker.io/iotistic/myapp:v2", "rollout": "myapp-1", "tag": "v2" },
         "activeRollout": "myapp-1",
         "rejected": [{ "image": "docker.io/iotistic/myapp:v1", "rollout": "myapp-0", "time": TIME }],
         "conditions": [condition()],
@@ -131,6 +138,7 @@ fn rollouts() -> Vec<Value> {
         "phase": "Halted",
         "message": "waiting for a person",
         "image": "docker.io/iotistic/myapp:v2.0.1",
+        "digest": format!("sha256:{}", "0f".repeat(32)),
         "progress": "1/3",
         "plan": {
             "policyGeneration": 1, "startTime": TIME, "devicesAtStart": 3, "devices": { "selector": selector() },

@@ -88,6 +88,7 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
                 Is(json!({ "name": "three", "container": {}, "tcp": { "port": 80 }, "http": { "url": "http://a" } })),
             ],
         ),
+        ("must be at least 10s: registries count requests", vec![Is(json!("0s")), Is(json!("9999ms"))]),
         ("must be at least 1s", vec![Is(json!("0s")), Is(json!("999ms"))]),
         (
             "write a time from 1970 to 9998, such as 2026-12-01T22:00:00Z",
@@ -100,11 +101,11 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
         ),
         (
             "type GoogleArtifactRegistry needs oidc: Pub/Sub proves itself by a signed token, and by nothing else",
-            vec![Is(json!({ "type": "GoogleArtifactRegistry", "secretRef": { "name": "hook" } }))],
+            vec![With(json!({ "spec": { "type": "GoogleArtifactRegistry", "oidc": null } }))],
         ),
         (
             "this registry does not say its own name in a webhook: set registry to the host that devices pull from",
-            ["Nexus", "Zot"].map(|type_| Is(json!({ "type": type_, "secretRef": { "name": "hook" } }))).into(),
+            ["Nexus", "Zot"].map(|type_| With(json!({ "spec": { "type": type_, "registry": null } }))).into(),
         ),
         (
             "image needs a tag, a digest, or both",

@@ -37,7 +37,8 @@ async fn names_that_people_type() {
         ("devicepresences", (Value::Null, Value::Null, json!("DevicePresence"))),
         ("devices", (json!(["idev"]), tranche.clone(), json!("Device"))),
         ("imagerollouts", (json!(["iro"]), tranche.clone(), json!("ImageRollout"))),
-        ("imageupdatepolicies", (json!(["iup"]), tranche, json!("ImageUpdatePolicy"))),
+        ("imageupdatepolicies", (json!(["iup"]), tranche.clone(), json!("ImageUpdatePolicy"))),
+        ("registrywebhooks", (json!(["rwh"]), tranche, json!("RegistryWebhook"))),
     ]);
     assert_eq!(found, expected);
 }

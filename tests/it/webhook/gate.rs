@@ -32,12 +32,20 @@ pub struct Gate {
 
 impl Gate {
     pub async fn open(purpose: &str) -> Self {
-        let plane = ControlPlane::shared();
+        Self::open_at(ControlPlane::shared(), purpose).await
+    }
+
+    /// Before an API server of its own.
+    pub async fn open_at(plane: &ControlPlane, purpose: &str) -> Self {
         let (client, namespace) = (plane.client(User::Admin).await, plane.namespace(purpose).await);
-        let mut settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace).only(&["api"]);
-        settings.more = vec!["--trusted-proxies", "127.0.0.0/8"];
-        let tranche = Tranche::start(&settings).await;
+        let tranche = Tranche::start(&settings(plane, &namespace)).await;
         Self { client, namespace, tranche, http: reqwest::Client::new() }
+    }
+
+    /// Another process for the same namespace.
+    pub async fn another(&self) -> Self {
+        let tranche = Tranche::start(&settings(ControlPlane::shared(), &self.namespace)).await;
+        Self { client: self.client.clone(), namespace: self.namespace.clone(), tranche, http: reqwest::Client::new() }
     }
 
     pub async fn secret(&self, name: &str, pairs: &[(&str, &str)]) {
@@ -77,6 +85,12 @@ impl Gate {
         let (status, headers) = (response.status(), response.headers().clone());
         Answer { status, headers, body: response.json().await.unwrap_or(Value::Null) }
     }
+}
+
+fn settings(plane: &ControlPlane, namespace: &str) -> Settings {
+    let mut settings = Settings::new(&plane.kubeconfig(User::Admin), namespace).only(&["api"]);
+    settings.more = vec!["--trusted-proxies", "127.0.0.0/8"];
+    settings
 }
 
 /// The reason of condition Ready.

@@ -16,9 +16,11 @@ use ring::rsa::KeyPair;
 use ring::signature::RSA_PKCS1_SHA256;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+use tranche::clock::Clock;
 use tranche::manage::{
     self, AuthMode, Hooks, Jwks, PolicyCache, Receivers, TrustedProxies, Webhook, WebhookAuth, WebhookMetrics,
 };
+use tranche::oci::{AddressRules, Registries};
 use tranche::shutdown::Shutdown;
 
 use super::gate::{put_policy, put_secret, put_webhook, status};
@@ -92,7 +94,11 @@ async fn only_the_account_that_was_named() {
     assert!(policies.wait_for(|policies| policies.len() == 1).await);
     let receivers = Receivers::new(client.clone(), &namespace);
     let keeping = tokio::spawn(receivers.clone().keep(stop.clone(), stop.clone()));
-    let hooks = Hooks { receivers, jwks: Jwks::new(reqwest::Client::new()) };
+    let asking = |rules: AddressRules| Jwks::new(Registries::new(rules, Clock::default()));
+    // Loopback is no issuer's address, unless whoever runs the process says so.
+    let refused = asking(AddressRules::default()).keys(&issuer.url, "one").await;
+    assert!(refused.is_err() && issuer.asked.load(Ordering::Relaxed) == 0, "{refused:?}");
+    let hooks = Hooks { receivers, jwks: asking("127.0.0.0/8".parse().expect("a network")) };
     let auth = WebhookAuth::new(AuthMode::Secret, None);
     let metrics = WebhookMetrics::default();
     let router = manage::router(Webhook::with(

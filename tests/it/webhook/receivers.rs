@@ -6,7 +6,7 @@ use tranche::registry::signature::{Secret, sign};
 
 use super::gate::{Answer, Gate, reason};
 use super::{DOCKER_HUB, GITHUB, docker_hub};
-use crate::support::controlplane::ControlPlane;
+use crate::support::controlplane::{Component, ControlPlane};
 use crate::support::wait::until;
 
 const OLD: &str = "the-old-token-of-these-tests-0123456789";
@@ -157,7 +157,12 @@ async fn whose_pushes_and_whose_policies() {
     assert_ignored(&gate.post(&path, &headers, &other).await, "RepositoryNotAllowed");
     // What another registry sends is ignored, not misread and not refused.
     let headers = [("x-hub-signature-256", &*signed(OLD, DOCKER_HUB))];
-    assert_ignored(&gate.post(&github, &headers, DOCKER_HUB).await, "OtherRegistry");
+    let answer = gate.post(&github, &headers, DOCKER_HUB).await;
+    assert_ignored(&answer, "NotAPush");
+    assert!(answer.body["ignored"].as_str().is_some_and(|why| why.contains("this URL is for GitHub")), "{answer:?}");
+    let nobodys = r#"{"hello": "world"}"#;
+    let headers = [("x-hub-signature-256", &*signed(OLD, nobodys))];
+    assert_ignored(&gate.post(&github, &headers, nobodys).await, "OtherRegistry");
     assert!(gate.rollouts().await.is_empty());
 
     let answer = gate.post(&path, &[], DOCKER_HUB).await;
@@ -168,6 +173,7 @@ async fn whose_pushes_and_whose_policies() {
     let Gate { client, namespace, tranche, .. } = gate;
     tranche.stop().await;
     let counts = |status: &Value| (status["accepted"].clone(), status["ignored"].clone());
+    // Of this one; the other receiver has counts of its own.
     let wanted = (json!(1), json!(2));
     super::gate::status(&client, &namespace, "ours", "its counts", |status| counts(status) == wanted).await;
 }
@@ -249,4 +255,58 @@ async fn a_settled_system_writes_nothing() {
     assert!(
         !calls.iter().any(|call| call.namespace == gate.namespace && call.resource == "secrets" && call.verb != "get")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_count_together() {
+    let plane = ControlPlane::shared();
+    let gate = Gate::open("hook-two").await;
+    let other = gate.another().await;
+    gate.policy("myapp", "iotistic/*", &json!({})).await;
+    gate.secret("hook", &[("token", OLD)]).await;
+    let begin = plane.mark(&gate.client).await;
+    gate.webhook("hub", &spec("DockerHub")).await;
+    let path = gate.ready("hub").await;
+    for number in 0..20 {
+        let body = docker_hub("iotistic/myapp", &format!("v{}", number / 4));
+        let at = if number % 2 == 0 { &gate } else { &other };
+        let answer = until("the path to be known to both", async || match at.post(&path, &[], &body).await {
+            answer if answer.status == StatusCode::NOT_FOUND => Err(format!("{answer:?}")),
+            answer => Ok(answer),
+        });
+        assert_eq!(answer.await.status, StatusCode::OK);
+    }
+    assert_eq!(gate.rollouts().await.len(), 5, "one for each tag");
+    gate.status("hub", "what both have counted", |status| status["accepted"] == 20).await;
+    // Who stands where is agreed on, not fought over.
+    let end = plane.mark(&gate.client).await;
+    let calls = plane.calls(begin, end);
+    let writes = calls.iter().filter(|call| {
+        call.namespace == gate.namespace && call.resource == "registrywebhooks/status" && call.code < 300
+    });
+    assert!((2..=6).contains(&writes.clone().count()), "{:?}", writes.collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_api_server_a_delivery_is_put_off_and_not_lost() {
+    let plane = ControlPlane::start();
+    let gate = Gate::open_at(&plane, "hook-outage").await;
+    gate.policy("myapp", "iotistic/*", &json!({})).await;
+    gate.secret("hook", &[("token", OLD)]).await;
+    gate.webhook("hub", &spec("DockerHub")).await;
+    let path = gate.ready("hub").await;
+    plane.kill(Component::ApiServer);
+    let answer = gate.post(&path, &[], DOCKER_HUB).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"));
+    // What was known before is known still.
+    assert_ignored(&gate.post(&path, &[], &docker_hub("others/app", "v1")).await, "NoPolicyMatches");
+    assert_eq!(gate.post("/hooks/none", &[], DOCKER_HUB).await.status, StatusCode::NOT_FOUND);
+    plane.restart(Component::ApiServer);
+    until("the same delivery to be taken", async || match gate.post(&path, &[], DOCKER_HUB).await {
+        answer if answer.status == StatusCode::OK => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    })
+    .await;
+    assert_eq!(gate.rollouts().await.len(), 1);
 }
