@@ -101,7 +101,7 @@ impl Block {
 }
 
 impl Step {
-    /// How many deliveries it sends.
+    /// Whether it sends a delivery.
     fn delivers(&self) -> bool {
         self.command.starts_with("curl ") && !self.command.ends_with("/test\"")
     }
@@ -152,7 +152,7 @@ async fn every_command_about_registries_works() {
     let namespace = plane.namespace("registries").await;
     let tranche = Tranche::start(&Settings::new(&plane.kubeconfig(User::Admin), &namespace)).await;
     let steps: Vec<Step> = blocks(&page()).iter().filter(|block| block.is_run()).flat_map(Block::steps).collect();
-    // The last one takes away what the others made, and is looked at by itself.
+    // The last one takes the policy away, and with it the rollouts that are looked at before.
     let (last, steps) = steps.split_last().expect("commands");
     assert!(last.command.starts_with("kubectl delete "), "{last:?}");
 
@@ -220,7 +220,8 @@ fn what_is_not_run_says_so() {
                 }
             }
             "yaml" => {
-                drop(serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(&lines.join("\n"))).unwrap())
+                let yaml = lines.join("\n");
+                drop(serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(&yaml)).unwrap());
             }
             "json" => drop(serde_json::from_str::<Value>(&lines.join("\n")).unwrap()),
             other => panic!("a block of {other:?} can hide commands: {lines:?}"),
