@@ -217,25 +217,16 @@ impl Webhook {
         let (_room, body) = match self.admit(&caller, body, deadline).await {
             Ok(admitted) => admitted,
             Err(refusal) => {
-                match refusal.outcome() {
-                    Outcome::Unauthentic => self.limits.failed(source),
-                    // Nobody knows who that was, and it held a place.
-                    Outcome::TooLarge | Outcome::Incomplete if caller.receiver.is_none() => self.limits.failed(source),
-                    Outcome::Created
-                    | Outcome::Existing
-                    | Outcome::Ignored
-                    | Outcome::Shut
-                    | Outcome::TooLarge
-                    | Outcome::Incomplete
-                    | Outcome::Throttled
-                    | Outcome::RateLimited
-                    | Outcome::NotUnderstood
-                    | Outcome::Unavailable => {}
-                }
-                if let Some(receiver) = &caller.receiver
-                    && refusal.outcome() == Outcome::Unauthentic
-                {
-                    receiver.tally.rejected();
+                let outcome = refusal.outcome();
+                match &caller.receiver {
+                    // Somebody set a secret wrong; hosted registries send for others from the same address.
+                    Some(receiver) if outcome == Outcome::Unauthentic => receiver.tally.rejected(),
+                    Some(_) => {}
+                    // Nobody knows who that was, and it may have held a place.
+                    None if matches!(outcome, Outcome::Unauthentic | Outcome::TooLarge | Outcome::Incomplete) => {
+                        self.limits.failed(source);
+                    }
+                    None => {}
                 }
                 return Delivered { dialect: None, result: Err(refusal) };
             }

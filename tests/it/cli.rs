@@ -27,7 +27,7 @@ fn crds_are_printed_as_one_stream() {
     assert!(output.status.success());
     let kinds: Vec<String> =
         out(&output).lines().filter_map(|line| line.strip_prefix("    kind: ").map(str::to_owned)).collect();
-    assert_eq!(kinds, ["ImageUpdatePolicy", "ImageRollout", "Device", "DevicePresence"]);
+    assert_eq!(kinds, ["ImageUpdatePolicy", "ImageRollout", "Device", "RegistryWebhook", "DevicePresence"]);
 }
 
 const FILES: [&str; 6] =

@@ -59,21 +59,23 @@ impl Receivers {
     async fn follow(&self) {
         let api: Api<DeserializeGuard<RegistryWebhook>> = Api::namespaced(self.0.client.clone(), &self.0.namespace);
         let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
-        let mut listed = Vec::new();
+        let mut listed = std::collections::BTreeSet::new();
         let mut failing = false;
         while let Some(event) = events.next().await {
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => {
-                    listed.push(object.name_any());
+                    listed.insert(object.name_any());
                     self.seen(object);
                 }
                 Ok(watcher::Event::InitDone) => {
                     let mut state = self.0.state.lock();
                     state.listed = true;
-                    state.entries.retain(|name, _| listed.contains(name));
+                    let names: Vec<String> = state.entries.keys().cloned().collect();
+                    for gone in names.iter().filter(|name| !listed.contains(*name)) {
+                        state.remove(gone);
+                    }
                     state.unreadable.retain(|name, _| listed.contains(name));
-                    state.index();
                 }
                 Ok(watcher::Event::Apply(object)) => self.seen(object),
                 Ok(watcher::Event::Delete(object)) => self.gone(&object.name_any()),
@@ -146,9 +148,7 @@ impl Receivers {
     fn gone(&self, name: &str) {
         let mut state = self.0.state.lock();
         state.unreadable.remove(name);
-        if state.entries.remove(name).is_some() {
-            state.index();
-        }
+        state.remove(name);
     }
 
     async fn tend(&self) {
@@ -250,9 +250,9 @@ impl State {
         let now = Instant::now();
         self.unreadable.remove(&name);
         let Some(entry) = self.entries.get_mut(&name).filter(|entry| entry.object.uid() == object.uid()) else {
-            if self.entries.insert(name, Entry::new(object, now, now + jittered(WRITE_PAUSE))).is_some() {
-                self.index();
-            }
+            // Another one of that name, perhaps.
+            self.remove(&name);
+            self.entries.insert(name, Entry::new(object, now, now + jittered(WRITE_PAUSE)));
             return;
         };
         let path = |object: &RegistryWebhook| object.status.as_ref().and_then(|status| status.path.clone());
@@ -272,7 +272,7 @@ impl State {
                 entry.known = secrets::Known::Nothing;
             }
             entry.terms = terms;
-            self.index();
+            self.index(&name);
         }
     }
 

@@ -89,6 +89,8 @@ struct Entry {
     object: RegistryWebhook,
     terms: Result<Terms, String>,
     known: Known,
+    /// Under which of [`State::paths`] it is found.
+    paths: Vec<[u8; 32]>,
     /// When the Secret is to be read again.
     read_at: Instant,
     /// When it was last read because a delivery failed.
@@ -138,7 +140,8 @@ impl Receivers {
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let state = self.0.state.lock();
-        let ready = state.entries.values().filter(|entry| entry.standing().is_some_and(|standing| standing.ready));
+        let ready =
+            state.entries.values().filter(|entry| entry.terms.is_ok() && matches!(entry.known, Known::Secrets(_)));
         (ready.count(), state.entries.len())
     }
 
@@ -178,7 +181,7 @@ impl Receivers {
         let Some(entry) = state.entries.get_mut(name) else { return };
         if entry.terms.as_ref().is_ok_and(|terms| terms.secret == secret) && !entry.known.same(&known) {
             entry.known = known;
-            state.index();
+            state.index(name);
             drop(state);
             self.0.stirred.notify_one();
         }
@@ -186,14 +189,25 @@ impl Receivers {
 }
 
 impl State {
-    /// Builds the paths anew.
-    fn index(&mut self) {
-        self.paths.clear();
-        for receiver in self.entries.values().filter_map(Entry::receiver).map(Arc::new) {
-            for secret in receiver.secrets.iter() {
-                let token = secret.path_token(&receiver.namespace, &receiver.name);
-                self.paths.insert(Sha256::digest(token).into(), Arc::clone(&receiver));
-            }
+    /// Builds the paths of one receiver anew.
+    fn index(&mut self, name: &str) {
+        let Some(entry) = self.entries.get_mut(name) else { return };
+        for path in entry.paths.drain(..) {
+            self.paths.remove(&path);
+        }
+        let Some(receiver) = entry.receiver().map(Arc::new) else { return };
+        for secret in receiver.secrets.iter() {
+            let token = secret.path_token(&receiver.namespace, &receiver.name);
+            let path: [u8; 32] = Sha256::digest(token).into();
+            entry.paths.push(path);
+            self.paths.insert(path, Arc::clone(&receiver));
+        }
+    }
+
+    /// Forgets a receiver.
+    fn remove(&mut self, name: &str) {
+        for path in self.entries.remove(name).into_iter().flat_map(|entry| entry.paths) {
+            self.paths.remove(&path);
         }
     }
 }
@@ -204,6 +218,7 @@ impl Entry {
             terms: Terms::of(&object.spec),
             object,
             known: Known::Nothing,
+            paths: Vec::new(),
             read_at: now,
             asked: None,
             write_at,

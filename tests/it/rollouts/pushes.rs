@@ -41,9 +41,11 @@ async fn tell(stage: &Stage, body: &Value) -> Value {
 }
 
 async fn rollouts(stage: &Stage) -> Vec<ImageRollout> {
-    let mut all = stage.api::<ImageRollout>().list(&ListParams::default()).await.unwrap().items;
-    all.sort_by_key(|rollout| rollout.creation_timestamp().map(|time| time.0));
-    all
+    stage.api::<ImageRollout>().list(&ListParams::default()).await.unwrap().items
+}
+
+fn of_tag(rollouts: &[ImageRollout], tag: &str) -> String {
+    rollouts.iter().find(|rollout| rollout.spec.image.tag.as_deref() == Some(tag)).expect(tag).name_any()
 }
 
 /// Waits until there are so many.
@@ -77,7 +79,7 @@ async fn a_push_reaches_the_devices_by_its_digest() {
 
     // An image for two platforms: three manifests, of which one has the tag.
     let index = registry.push(Kind::Index, "acme/app:v2.1.0", "both").await;
-    let name = until_rollouts(&stage, 2).await.remove(1).name_any();
+    let name = of_tag(&until_rollouts(&stage, 2).await, "v2.1.0");
     let status = stage.until_phase(&name, Phase::Completed).await;
     assert_eq!(status.digest.as_deref(), Some(index.as_str()));
 
