@@ -6,6 +6,7 @@ mod cli;
 mod conformance;
 mod crash_points;
 mod crds;
+mod docs;
 mod examples;
 mod fleet;
 mod gateway;

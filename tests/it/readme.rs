@@ -1,11 +1,10 @@
 //! The README's tour, run as it stands against the real control plane: commands that are wrong there fail here.
 
 use std::fmt::Write as _;
-use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use crate::support::controlplane::{ControlPlane, User};
+use crate::support::controlplane::ControlPlane;
+use crate::support::shell::Shell;
 
 /// The commands of a section, without prompts; lines that end with a backslash are one command with the next.
 fn commands(section: &str) -> Vec<String> {
@@ -35,12 +34,7 @@ fn commands(section: &str) -> Vec<String> {
 async fn the_tour_works_as_it_stands() {
     let plane = ControlPlane::shared();
     let namespace = plane.namespace("tour").await;
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    symlink(env!("CARGO_BIN_EXE_tranche"), folder.path().join("tranche")).unwrap();
-    symlink(plane.program(), folder.path().join("kubectl")).unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    let text = std::fs::read_to_string(plane.kubeconfig(User::Admin)).unwrap();
-    std::fs::write(&kubeconfig, text.replace("namespace: default", &format!("namespace: {namespace}"))).unwrap();
+    let shell = Shell::new(plane, &namespace);
     // Held only to learn a port that nobody has. The tour names one that people have free, which a test can't count on.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
 
@@ -67,17 +61,9 @@ async fn the_tour_works_as_it_stands() {
             writeln!(script, "until [ \"$({seen} | wc -w)\" = 20 ]; do sleep 0.2; done").unwrap();
         }
     }
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    let mut run = Command::new("timeout");
-    run.args(["150", "bash", "-c", &script])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("PATH", path)
-        .env("KUBECONFIG", kubeconfig)
-        .env("TRANCHE_LISTEN", format!("127.0.0.1:{port}"))
-        .env("TRANCHE_OPS_LISTEN", "127.0.0.1:0")
-        .env("TRANCHE_SERVER", format!("http://127.0.0.1:{port}"))
-        .stdin(Stdio::null());
-    let output = tokio::task::block_in_place(|| run.output()).unwrap();
+    let (listen, server) = (format!("127.0.0.1:{port}"), format!("http://127.0.0.1:{port}"));
+    let variables = [("TRANCHE_LISTEN", &*listen), ("TRANCHE_OPS_LISTEN", "127.0.0.1:0"), ("TRANCHE_SERVER", &*server)];
+    let output = shell.run(&script, 150, &variables);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     for words in

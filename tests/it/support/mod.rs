@@ -8,4 +8,5 @@ pub mod controlplane;
 pub mod live;
 pub mod process;
 pub mod registry;
+pub mod shell;
 pub mod wait;

@@ -1,0 +1,283 @@
+//! `docs/registries.md`, run as it stands against the real control plane: every command of the page, in its order, and
+//! what it says that they answer.
+//!
+//! A block whose first line begins with [`NOT_RUN`] needs what no test has, says so to the reader, and is left out.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use kube::{Api, ResourceExt as _};
+use serde::Deserialize as _;
+use serde_json::Value;
+use tranche::api::webhook::RegistryType;
+use tranche::api::{ImageRef, ImageRollout, RegistryWebhook};
+use tranche::registry::DIALECTS;
+
+use crate::support::controlplane::{ControlPlane, User};
+use crate::support::process::{SECRET, Settings, Tranche};
+use crate::support::shell::Shell;
+
+/// How a block begins that isn't run; what it needs follows.
+const NOT_RUN: &str = "# Not run by the tests: needs ";
+/// What a block that isn't run may hold: tools of others. The rest of the page has no excuse.
+const TOOLS_OF_OTHERS: [&str; 1] = ["gcloud "];
+/// Begins what the script says about a command, besides what the command says.
+const MARK: &str = "@@";
+/// Before `curl`: tells the status behind the answer.
+const CURL: &str = r#"curl() {
+    for _ in {1..100}; do
+        answer=$(command curl --silent --show-error --max-time 30 --write-out '\nMARK status %{http_code}' "$@")
+        [[ $answer == *NoPolicyMatches* ]] || break
+        sleep 0.1
+    done
+    echo "$answer"
+}
+"#;
+/// The page's own address.
+const ADDRESS: &str = "http://127.0.0.1:8080";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
+
+fn page() -> String {
+    std::fs::read_to_string(root().join("docs/registries.md")).unwrap()
+}
+
+/// A fenced block.
+struct Block {
+    language: String,
+    lines: Vec<String>,
+}
+
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        if let Some(language) = line.strip_prefix("```") {
+            inside = !inside;
+            if inside {
+                blocks.push(Block { language: language.to_owned(), lines: Vec::new() });
+            }
+        } else if inside {
+            blocks.last_mut().unwrap().lines.push(line.to_owned());
+        }
+    }
+    assert!(!inside, "a block doesn't end");
+    blocks
+}
+
+/// A command, and what the page says that it answers.
+#[derive(Debug)]
+struct Step {
+    command: String,
+    says: Vec<String>,
+}
+
+impl Block {
+    fn is_run(&self) -> bool {
+        self.language == "console" && !self.lines[0].starts_with(NOT_RUN)
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        let mut steps: Vec<Step> = Vec::new();
+        let mut continued = false;
+        for line in &self.lines {
+            if continued {
+                write!(steps.last_mut().unwrap().command, "\n{line}").unwrap();
+            } else if let Some(command) = line.strip_prefix("$ ") {
+                steps.push(Step { command: command.to_owned(), says: Vec::new() });
+            } else {
+                let step = steps.last_mut().unwrap_or_else(|| panic!("{line:?} answers no command"));
+                step.says.push(line.clone());
+                continue;
+            }
+            continued = line.ends_with('\\');
+        }
+        steps
+    }
+}
+
+impl Step {
+    /// Whether it sends a delivery.
+    fn delivers(&self) -> bool {
+        self.command.starts_with("curl ") && !self.command.ends_with("/test\"")
+    }
+
+    /// The HTTP status that the page promises: what it shows, or that the push has its rollout.
+    fn status(&self) -> u16 {
+        let shown = self.says.iter().find_map(|line| line.split_once("\"status\":"));
+        shown.map_or(200, |(_, rest)| rest[..3].parse().unwrap())
+    }
+}
+
+/// Whether `text` holds the pieces of `says` between its ellipses, in that order.
+fn holds(text: &str, says: &str) -> bool {
+    let mut rest = text;
+    says.split('…').all(|piece| match rest.split_once(piece) {
+        Some((_, after)) => {
+            rest = after;
+            true
+        }
+        None => false,
+    })
+}
+
+fn has_program(name: &str, argument: &str) {
+    let run = Command::new(name).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(run.is_ok_and(|status| status.success()), "the page's commands need {name} on the PATH: install it");
+}
+
+/// The commands as a script: each with its number before it and its fate behind it.
+fn script(steps: &[Step], url: &str) -> String {
+    let mut script = String::from("set -uo pipefail\n");
+    // The policy that was applied a moment ago may not have come to the webhook yet. A person is slower than that.
+    script.push_str(&CURL.replace("MARK", MARK));
+    for (number, Step { command, .. }) in steps.iter().enumerate() {
+        let command = command.replace(ADDRESS, url);
+        writeln!(script, "echo '{MARK} step {number}'\n{{ {command}\n}} 2>&1 || {{ echo '{MARK} failed'; exit 1; }}")
+            .unwrap();
+    }
+    writeln!(script, "echo '{MARK} step {}'", steps.len()).unwrap();
+    script
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_about_registries_works() {
+    has_program("curl", "--version");
+    has_program("openssl", "version");
+    let plane = ControlPlane::shared();
+    let namespace = plane.namespace("registries").await;
+    let tranche = Tranche::start(&Settings::new(&plane.kubeconfig(User::Admin), &namespace)).await;
+    let steps: Vec<Step> = blocks(&page()).iter().filter(|block| block.is_run()).flat_map(Block::steps).collect();
+    // The last one takes the policy away, and with it the rollouts that are looked at before.
+    let (last, steps) = steps.split_last().expect("commands");
+    assert!(last.command.starts_with("kubectl delete "), "{last:?}");
+
+    let shell = Shell::new(plane, &namespace);
+    let output = shell.run(&script(steps, &tranche.url), 240, &[("DOCKER_WEBHOOK_SECRET", SECRET)]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+
+    let client = plane.client(User::Admin).await;
+    let rollouts: Api<ImageRollout> = Api::namespaced(client.clone(), &namespace);
+    let mut images = BTreeSet::new();
+    for (number, step) in steps.iter().enumerate() {
+        let (_, rest) = said.split_once(&format!("{MARK} step {number}\n")).expect("every step is announced");
+        let (answer, _) = rest.split_once(&format!("{MARK} step {}\n", number + 1)).expect("every step is announced");
+        for says in &step.says {
+            let says = says.replace(ADDRESS, &tranche.url);
+            assert!(holds(answer, &says), "{step:#?} answers\n{answer}");
+        }
+        if !step.delivers() {
+            continue;
+        }
+        let (body, status) = answer.split_once(&format!("\n{MARK} status ")).expect("curl tells the status");
+        assert_eq!(status.trim(), step.status().to_string(), "{step:#?} answers\n{answer}");
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {step:#?}\n{answer}"));
+        if step.status() == 200 && body.get("reason").is_none() {
+            let rollout = rollouts.get(body["rollout_id"].as_str().expect("a rollout")).await.expect("it is there");
+            let pushed: ImageRef = body["image"].as_str().expect("an image").parse().expect("an image");
+            assert_eq!(rollout.spec.image.repository, pushed.repository, "{step:#?}");
+            images.insert((pushed.repository, rollout.spec.image.tag));
+        }
+        let ignored = step.says.iter().any(|says| says.contains("ignored"));
+        assert_eq!(body.get("reason").is_some(), ignored, "{step:#?} answers\n{answer}");
+    }
+    // Whoever told of it, and however often: one for each image.
+    assert_eq!(rollouts.list(&Default::default()).await.expect("a list").items.len(), images.len(), "{images:?}");
+
+    // Every kind of registry has been there by a URL of its own.
+    let hooks: Api<RegistryWebhook> = Api::namespaced(client, &namespace);
+    let hooks = hooks.list(&Default::default()).await.expect("a list").items;
+    let types: BTreeSet<String> = hooks.iter().map(|hook| format!("{:?}", hook.spec.type_)).collect();
+    let all: BTreeSet<String> = DIALECTS.iter().map(|dialect| format!("{:?}", dialect.type_())).collect();
+    assert_eq!(types, all);
+    assert!(!types.contains(&format!("{:?}", RegistryType::Auto)));
+    for hook in &hooks {
+        let path = hook.status.as_ref().and_then(|status| status.path.as_deref()).expect("a path");
+        assert!(!tranche.log().contains(path), "the log shows the path of {}", hook.name_any());
+    }
+    let output = shell.run(&last.command, 60, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn what_is_not_run_says_so() {
+    let mut left_out = 0;
+    for Block { language, lines } in blocks(&page()) {
+        match language.as_str() {
+            "console" => {
+                let marked = lines[0].starts_with(NOT_RUN);
+                left_out += usize::from(marked);
+                let block = Block { language, lines: lines[usize::from(marked)..].to_vec() };
+                for Step { command, says } in block.steps() {
+                    let of_others = TOOLS_OF_OTHERS.iter().any(|tool| command.starts_with(tool));
+                    assert!(!marked || (of_others && says.is_empty()), "this can be run: {command}");
+                    assert!(!command.contains("#"), "a mark that nobody looks for: {command}");
+                }
+            }
+            "yaml" => {
+                let yaml = lines.join("\n");
+                drop(serde_yaml::Value::deserialize(serde_yaml::Deserializer::from_str(&yaml)).unwrap());
+            }
+            "json" => drop(serde_json::from_str::<Value>(&lines.join("\n")).unwrap()),
+            other => panic!("a block of {other:?} can hide commands: {lines:?}"),
+        }
+    }
+    assert_eq!(left_out, 1, "blocks that aren't run: is the new one really out of reach?");
+}
+
+#[test]
+fn every_example_is_on_the_page() {
+    let page = page();
+    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.starts_with("webhook-") {
+            let sent = format!("--data-binary @examples/{name}");
+            assert!(page.contains(&sent), "no line sends {name}");
+        }
+        if let Some(hook) = name.strip_prefix("registrywebhook-").and_then(|name| name.strip_suffix(".yaml")) {
+            let made = [format!("$ kubectl apply -f examples/{name}\n"), format!("$ hook {hook}\n")];
+            assert!(made.iter().any(|line| page.contains(line)), "no line applies {name}");
+        }
+    }
+}
+
+/// The labels are taken from the source: the enum's reasons carry values that no test could make up for all of them.
+#[test]
+fn every_reason_is_on_the_page() {
+    let source = std::fs::read_to_string(root().join("src/registry/reason.rs")).unwrap();
+    let (_, labels) = source.split_once("fn label(").expect("labels");
+    let labels: BTreeSet<&str> =
+        labels.lines().filter_map(|line| line.split_once("=> \"")?.1.split('"').next()).collect();
+    assert!(labels.len() > 10, "{labels:?}");
+    let page = page();
+    let (_, table) = page.split_once("| `reason` | meaning |\n").expect("the table of reasons");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let told: BTreeSet<&str> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert_eq!(told, labels);
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for (file, folder) in [("docs/registries.md", "docs"), ("README.md", "")] {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let anchors: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            match target.strip_prefix('#') {
+                Some(name) => assert!(anchors.contains(name), "{file}: no heading for #{name}"),
+                None if target.starts_with("http") => {}
+                None => assert!(root().join(folder).join(target).exists(), "{file}: no {target}"),
+            }
+        }
+    }
+}
+
+/// As GitHub makes it from a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
