@@ -14,6 +14,7 @@ use kube::ResourceExt as _;
 use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
+use crate::api::policy::Offer;
 use crate::api::rollout::{ImageRollout, TriggerType};
 use crate::api::{ImageRef, ImageUpdatePolicy};
 use crate::oci::{Known, Tags};
@@ -183,7 +184,7 @@ async fn find(context: &Context, policy: &ImageUpdatePolicy, uid: &str) -> Resul
     let digest = context.answers.resolver().digest(&namespace, &image, &how).await?;
     let image = ImageRef { digest: Some(digest), ..image };
     let rollouts = context.rollouts(Some(&namespace));
-    if rollouts.iter().any(|rollout| is_of(rollout, &policy.name_any(), &image)) {
+    if rollouts.iter().any(|rollout| is_of(rollout, policy, &image)) {
         return Ok(());
     }
     let event = PushEvent { image, actor: None, delivery_id: None, receiver: RECEIVER };
@@ -207,14 +208,17 @@ async fn find(context: &Context, policy: &ImageUpdatePolicy, uid: &str) -> Resul
     Ok(())
 }
 
-/// Whether a rollout of the policy is of these bits, or will find out whether it is.
-fn is_of(rollout: &ImageRollout, policy: &str, image: &ImageRef) -> bool {
-    rollout.spec.policy_ref.name == policy
+/// Whether a rollout of the policy is of these bits, or will find out whether it is. Where devices are told the tag, and
+/// nobody told the digest, it is: they would be told the same again.
+fn is_of(rollout: &ImageRollout, policy: &ImageUpdatePolicy, image: &ImageRef) -> bool {
+    let by_tag = policy.spec.image.offer == Offer::Tag;
+    rollout.spec.policy_ref.name == policy.name_any()
         && resolved_image(rollout).is_ok_and(|there| {
             there.repository == image.repository
                 && there.tag == image.tag
                 && (there.digest == image.digest
-                    || (there.digest.is_none() && rollout.status.as_ref().is_none_or(|status| status.plan.is_none())))
+                    || (there.digest.is_none()
+                        && (by_tag || rollout.status.as_ref().is_none_or(|status| status.plan.is_none()))))
         })
 }
 

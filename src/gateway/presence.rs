@@ -168,6 +168,8 @@ pub async fn publish(gateway: Arc<Gateway>) {
             let metrics = &gateway.metrics.gateway;
             match &result {
                 Ok(()) => metrics.presence_done.inc(),
+                // Which says so itself, and is ordinary in the first second of a process.
+                Err(_) if !gateway.is_live() => metrics.presence_failed.inc(),
                 Err(error) => {
                     tracing::warn!(shard, error = &**error, "presence could not be published, trying again");
                     metrics.presence_failed.inc()

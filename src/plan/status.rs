@@ -34,6 +34,8 @@ pub(crate) fn created(pass: &mut Pass<'_>) {
     let image =
         super::subject::rollout_image(spec).map_or_else(|_| spec.image.repository.clone(), |image| image.to_string());
     note(pass, "RolloutCreated", format!("{image} for policy {}, by {trigger}", spec.policy_ref.name));
+    // Until it starts, and may know better.
+    pass.status.image = Some(image);
 }
 
 /// Adds a line to the history. Once its status is stored, the controller publishes it as an Event.

@@ -69,12 +69,12 @@ async fn helm_installs_changes_and_takes_it_away() {
     // The kinds are there already, and stay as they are.
     let notes = run(&["install", "fleet", chart, "--values", "-"], json!({}));
     assert!(notes.contains(&format!("Tranche serves namespace {namespace}")), "{notes}");
-    assert!(notes.contains("The webhook is shut"), "{notes}");
+    assert!(notes.contains("The first webhook URL is shut"), "{notes}");
     assert!(!secret().await);
 
     let change = json!({ "webhook": { "existingSecret": "hook" } });
     let notes = run(&["upgrade", "fleet", chart, "--values", "-"], change);
-    assert!(!notes.contains("The webhook is shut"), "{notes}");
+    assert!(!notes.contains("The first webhook URL is shut"), "{notes}");
     assert!(secret().await);
 
     run(&["uninstall", "fleet", "--wait"], Value::Null);

@@ -28,6 +28,7 @@ fn everything() -> Value {
         "fullnameOverride": "updates",
         "serviceAccount": { "create": true, "name": "updater", "annotations": { "example.com/role": "updater" } },
         "webhook": { "existingSecret": "hook", "secretKey": "token", "trustedProxies": ["10.0.0.0/8", "fd00::/8"] },
+        "registry": { "allowAddresses": ["127.0.0.0/8", "::1/128"] },
         "tls": { "existingSecret": "certificate" },
         "service": { "type": "NodePort", "port": 8443, "nodePort": 30444, "annotations": { "example.com/a": "b" } },
         "logFormat": "text",
@@ -64,6 +65,7 @@ fn values_that_are_none_are_refused() {
         (json!({ "logFormat": "xml" }), "logFormat"),
         (json!({ "gateway": { "presenceInterval": "soon" } }), "presenceInterval"),
         (json!({ "webhook": { "trustedProxies": ["proxy.example.com"] } }), "trustedProxies"),
+        (json!({ "registry": { "allowAddresses": ["localhost"] } }), "allowAddresses"),
         (json!({ "webhook": { "secret": "in the values, for everybody to read" } }), "secret"),
     ] {
         let chart = folder();
