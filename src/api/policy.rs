@@ -193,7 +193,7 @@ pub struct Strategy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_concurrent: Option<i32>,
-    /// Devices are released only while one of these is open. Empty: always.
+    /// Devices are released only while one of these is open, and none that says `deny`. Empty: always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub windows: Vec<Window>,
@@ -228,15 +228,18 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub delay: Option<Duration>,
+    /// Failures that this batch tolerates, instead of `failurePolicy.maxFailureRate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::percent")]
+    pub max_failure_rate: Option<String>,
     /// The batch waits until the rollout's `approvedBatches` counts it.
     #[serde(default)]
     pub approval: bool,
 }
 
-/// A weekly window of time. When `end` is not after `start`, it ends on the next day.
+/// A weekly window of time. When `end` is not after `start`, it ends on the next day; when they are equal, a day later.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::Rule::new("self.start != self.end").message("a window's start and end must differ"))]
 pub struct Window {
     /// Days on which it starts. Empty: every day.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -252,6 +255,9 @@ pub struct Window {
     #[serde(default = "default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
+    /// Nothing is released while it is open, whatever other windows say: a shift, a weekend, a freeze.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub deny: bool,
 }
 
 /// Day of the week.
@@ -344,6 +350,11 @@ pub struct FailurePolicy {
     #[serde(default = "default_failure_rate")]
     #[schemars(schema_with = "schema::percent")]
     pub max_failure_rate: String,
+    /// A batch is not stopped half way before so many of its devices, or all of them, have a verdict: with few devices one
+    /// failure says little. Whether it passes in the end is of no matter to this. Absent: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub min_sample: Option<i32>,
     /// What a halt does.
     #[serde(default)]
     pub action: FailureAction,
@@ -461,6 +472,11 @@ fn default_failure_rate() -> String {
     "20%".into()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn yes() -> bool {
     true
 }
@@ -469,6 +485,7 @@ impl Default for FailurePolicy {
     fn default() -> Self {
         Self {
             max_failure_rate: default_failure_rate(),
+            min_sample: None,
             action: FailureAction::default(),
             roll_back_failed_devices: true,
         }

@@ -358,6 +358,10 @@ pub struct BatchStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub delay: Option<Duration>,
+    /// Failures that it tolerates, if not those of the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::percent")]
+    pub max_failure_rate: Option<String>,
     /// Whether it waits for approval.
     #[serde(default)]
     pub approval: bool,

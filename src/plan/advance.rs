@@ -101,7 +101,11 @@ fn budget(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged, still_halted: boo
         .iter()
         .zip(&pass.status.batches)
         .take(usize::try_from(pass.status.current_batch).unwrap_or_default())
-        .position(|(tally, batch)| tally.failed > rules.tolerated(tally.judged()).max(batch.acknowledged))
+        .enumerate()
+        .position(|(index, (tally, batch))| {
+            let sampled = tally.is_decided() || tally.failed + tally.healthy >= rules.min_sample;
+            sampled && tally.failed > rules.tolerated(index, tally.judged()).max(batch.acknowledged)
+        })
         .map(|index| i32::try_from(index + 1).unwrap_or(i32::MAX));
     pass.status.halted = match (&pass.old.halted, tripped) {
         // It stays halted until a person has seen what halted it, even if the failed devices go away.
@@ -116,7 +120,7 @@ fn budget(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged, still_halted: boo
                     "{} of {} devices of batch {batch} failed, {} tolerated",
                     tally.failed,
                     tally.judged(),
-                    rules.tolerated(tally.judged())
+                    rules.tolerated(usize::try_from(batch - 1).unwrap_or_default(), tally.judged())
                 ),
             );
             Some(halted)
@@ -190,7 +194,7 @@ fn stopped(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged) -> bool {
             batch,
             failed: tally.failed,
             devices: tally.judged(),
-            tolerated: rules.tolerated(tally.judged()),
+            tolerated: rules.tolerated(batch - 1, tally.judged()),
             failures: halted.failures,
         });
         is_stopped = true;

@@ -17,7 +17,7 @@ use crate::registry::tags::TagFilter;
 
 use super::cohort::{MAX_BATCHES, Size};
 use super::selector::Labels;
-use super::window::{Window, WindowError};
+use super::window::{Window, WindowError, never_open};
 
 /// What is wrong with a policy or a rollout, for the person who wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +71,9 @@ pub enum Invalid {
         #[source]
         source: WindowError,
     },
+    /// Windows that cancel each other.
+    #[error("spec.strategy.windows: they never open: those with deny cover all others")]
+    NeverOpen,
     /// Scheduled without windows.
     #[error("spec.strategy: type Scheduled needs at least one window")]
     NoWindow,
@@ -125,6 +128,9 @@ impl ValidatedPolicy {
         let plan = resolved_plan(policy.metadata.generation, spec, jiff::Timestamp::UNIX_EPOCH, 0);
         let as_status: Vec<BatchStatus> = batches.iter().map(|batch| batch_status(batch, spec, 0)).collect();
         let rules = Rules::new(&plan, &as_status)?;
+        if never_open(&rules.windows) {
+            return Err(Invalid::NeverOpen);
+        }
         let valid = Self {
             generation: policy.metadata.generation,
             spec: spec.clone(),
@@ -189,6 +195,7 @@ fn batch_status(batch: &Batch, spec: &ImageUpdatePolicySpec, boundary: u64) -> B
         boundary: format!("{boundary:016x}"),
         selector: batch.selector.clone(),
         delay: batch.delay.or(spec.strategy.batch_delay),
+        max_failure_rate: batch.max_failure_rate.clone(),
         approval: batch.approval,
         ..BatchStatus::default()
     }
@@ -213,8 +220,10 @@ pub struct Rules {
     pub windows: Vec<Window>,
     /// Services that must run beside those of the image, by name.
     pub watched_services: Vec<String>,
-    /// Failures tolerated, in hundredths.
-    pub max_failure_percent: u8,
+    /// Failures tolerated in each batch, in hundredths.
+    pub max_failure_percents: Vec<u8>,
+    /// No batch is stopped half way before so many of its devices have a verdict.
+    pub min_sample: i32,
     /// What a halt does.
     pub action: FailureAction,
     /// Each failed device goes back by itself.
@@ -267,8 +276,12 @@ impl Rules {
                 .iter()
                 .filter_map(|check| check.container.as_ref().and_then(|container| container.service.clone()))
                 .collect(),
-            max_failure_percent: percent(&plan.failure_policy.max_failure_rate)
-                .ok_or_else(|| Invalid::Rate(plan.failure_policy.max_failure_rate.clone()))?,
+            max_failure_percents: batches
+                .iter()
+                .map(|batch| batch.max_failure_rate.as_ref().unwrap_or(&plan.failure_policy.max_failure_rate))
+                .map(|rate| percent(rate).ok_or_else(|| Invalid::Rate(rate.clone())))
+                .collect::<Result<_, _>>()?,
+            min_sample: plan.failure_policy.min_sample.unwrap_or(1),
             action: plan.failure_policy.action,
             roll_back_failed: plan.failure_policy.roll_back_failed_devices,
             deadline: duration("updateDeadline", plan.update_deadline)?.as_secs().max(1),
@@ -276,10 +289,11 @@ impl Rules {
         })
     }
 
-    /// Failures that a batch of `devices` tolerates: `floor(rate * devices)`.
+    /// Failures that a batch, counted from 0, tolerates of `devices`: `floor(rate * devices)`.
     #[must_use]
-    pub fn tolerated(&self, devices: i32) -> i32 {
-        let tolerated = i64::from(devices.max(0)) * i64::from(self.max_failure_percent) / 100;
+    pub fn tolerated(&self, batch: usize, devices: i32) -> i32 {
+        let percent = self.max_failure_percents.get(batch).copied().unwrap_or_default();
+        let tolerated = i64::from(devices.max(0)) * i64::from(percent) / 100;
         i32::try_from(tolerated).unwrap_or(i32::MAX)
     }
 
@@ -324,6 +338,7 @@ fn resolve_batches(spec: &ImageUpdatePolicySpec) -> Vec<Batch> {
         size: k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::String(text.into()),
         selector: None,
         delay: None,
+        max_failure_rate: None,
         approval: false,
     };
     match (spec.strategy.type_, spec.strategy.batches.as_slice()) {

@@ -5,7 +5,7 @@
 
 use jiff::civil::{Time, Weekday};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use jiff::{Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use crate::api::policy::{Day, Window as Spec};
 
@@ -16,6 +16,7 @@ pub struct Window {
     start: Time,
     end: Time,
     zone: TimeZone,
+    deny: bool,
 }
 
 /// Why a window makes no sense.
@@ -44,6 +45,7 @@ impl TryFrom<&Spec> for Window {
             zone: TimeZoneDatabase::bundled()
                 .get(&spec.time_zone)
                 .map_err(|_| WindowError::Zone(spec.time_zone.clone()))?,
+            deny: spec.deny,
         })
     }
 }
@@ -60,28 +62,56 @@ fn weekday(day: Day) -> Weekday {
     }
 }
 
+/// How far ahead occurrences are looked for: a week, and a day for clock changes.
+const AHEAD: SignedDuration = SignedDuration::from_hours(8 * 24);
+
 /// Whether a set of windows is open, and until or from when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// No windows: always.
     Always,
-    /// Open until then (of the window that stays open longest).
+    /// Open until then at least.
     Open(Timestamp),
     /// Shut; opens then, unless it never does.
     Shut(Option<Timestamp>),
 }
 
-/// State of `windows` at `now`.
+/// State of `windows` at `now`: open while one of those that allow is, if there are any, and none of those that deny.
 #[must_use]
 pub fn opening(windows: &[Window], now: Timestamp) -> Opening {
     if windows.is_empty() {
         return Opening::Always;
     }
-    let spans = || windows.iter().flat_map(|window| window.spans(now));
-    match spans().filter(|(start, end)| *start <= now && now < *end).map(|(_, end)| end).max() {
-        Some(end) => Opening::Open(end),
-        None => Opening::Shut(spans().map(|(start, _)| start).filter(|start| *start > now).min()),
+    let spans = |deny: bool| -> Vec<(Timestamp, Timestamp)> {
+        windows.iter().filter(|window| window.deny == deny).flat_map(|window| window.spans(now)).collect()
+    };
+    let (allowed, denied) = (spans(false), spans(true));
+    let within = |spans: &[(Timestamp, Timestamp)], at: Timestamp| {
+        spans.iter().filter(|(start, end)| *start <= at && at < *end).map(|(_, end)| *end).max()
+    };
+    let all_deny = windows.iter().all(|window| window.deny);
+    let is_open = |at| within(&denied, at).is_none() && (all_deny || within(&allowed, at).is_some());
+    if is_open(now) {
+        let shut_by_denial = denied.iter().map(|(start, _)| *start).filter(|start| *start > now);
+        return match shut_by_denial.chain(within(&allowed, now)).min() {
+            Some(end) => Opening::Open(end),
+            None => Opening::Always,
+        };
     }
+    let starts = allowed.iter().map(|(start, _)| *start);
+    let ends = denied.iter().map(|(_, end)| *end);
+    // What lies further ahead than the spans reach looks open and may not be; what opens at all opens within a week.
+    let horizon = now.saturating_add(AHEAD).unwrap_or(Timestamp::MAX);
+    Opening::Shut(starts.chain(ends).filter(|at| *at > now && *at <= horizon && is_open(*at)).min())
+}
+
+/// Whether windows never let anything through, as when one that denies covers all that allow.
+#[must_use]
+pub fn never_open(windows: &[Window]) -> bool {
+    // Any week will do: clock changes move windows, and take none away.
+    let start =
+        jiff::civil::date(2026, 6, 1).to_zoned(TimeZone::UTC).map_or(Timestamp::UNIX_EPOCH, |day| day.timestamp());
+    opening(windows, start) == Opening::Shut(None)
 }
 
 impl Window {
@@ -106,7 +136,8 @@ mod tests {
     use super::*;
 
     fn window(days: &[Day], start: &str, end: &str, zone: &str) -> Window {
-        let spec = Spec { days: days.to_vec(), start: start.into(), end: end.into(), time_zone: zone.into() };
+        let spec =
+            Spec { days: days.to_vec(), start: start.into(), end: end.into(), time_zone: zone.into(), deny: false };
         Window::try_from(&spec).unwrap()
     }
 
@@ -135,6 +166,24 @@ mod tests {
     }
 
     #[test]
+    fn what_denies_goes_first() {
+        let deny = |days: &[Day], start: &str, end: &str| Window { deny: true, ..window(days, start, end, "UTC") };
+        // Monday 2026-06-01. Nothing on weekends, otherwise always.
+        let weekend = [deny(&[Day::Sat, Day::Sun], "00:00", "00:00")];
+        assert_eq!(opening(&weekend, at("2026-06-01T12:00:00Z")), Opening::Open(at("2026-06-06T00:00:00Z")));
+        assert_eq!(opening(&weekend, at("2026-06-06T12:00:00Z")), Opening::Shut(Some(at("2026-06-08T00:00:00Z"))));
+        // Nights, but not while the backup runs.
+        let nights = [window(&[], "22:00", "04:00", "UTC"), deny(&[], "23:00", "01:00")];
+        assert_eq!(opening(&nights, at("2026-06-01T22:30:00Z")), Opening::Open(at("2026-06-01T23:00:00Z")));
+        assert_eq!(opening(&nights, at("2026-06-01T23:00:00Z")), Opening::Shut(Some(at("2026-06-02T01:00:00Z"))));
+        assert_eq!(opening(&nights, at("2026-06-02T05:00:00Z")), Opening::Shut(Some(at("2026-06-02T22:00:00Z"))));
+        assert!(!never_open(&nights) && !never_open(&weekend) && !never_open(&[]));
+        let shut = [window(&[], "22:00", "23:00", "UTC"), deny(&[], "21:00", "23:30")];
+        assert_eq!(opening(&shut, at("2026-06-01T22:30:00Z")), Opening::Shut(None));
+        assert!(never_open(&shut) && never_open(&[deny(&[], "00:00", "12:00"), deny(&[], "12:00", "00:00")]));
+    }
+
+    #[test]
     fn none_is_always_and_several_unite() {
         assert_eq!(opening(&[], at("2026-06-01T00:00:00Z")), Opening::Always);
         let two = [window(&[], "01:00", "02:00", "UTC"), window(&[], "01:30", "03:00", "UTC")];
@@ -144,9 +193,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_named() {
-        let spec = Spec { days: vec![], start: "22:00".into(), end: "25:00".into(), time_zone: "UTC".into() };
+        let spec =
+            Spec { days: vec![], start: "22:00".into(), end: "25:00".into(), time_zone: "UTC".into(), deny: false };
         assert_eq!(Window::try_from(&spec).unwrap_err(), WindowError::Time("25:00".into()));
-        let spec = Spec { days: vec![], start: "22:00".into(), end: "23:00".into(), time_zone: "Mars/Base".into() };
+        let spec = Spec {
+            days: vec![],
+            start: "22:00".into(),
+            end: "23:00".into(),
+            time_zone: "Mars/Base".into(),
+            deny: false,
+        };
         assert_eq!(Window::try_from(&spec).unwrap_err(), WindowError::Zone("Mars/Base".into()));
     }
 }

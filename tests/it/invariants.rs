@@ -267,11 +267,9 @@ impl Invariants {
             );
         }
         let failed = mine().filter(|device| has_failed(device, &who)).count();
-        let rate: usize = status
-            .plan
-            .iter()
-            .find_map(|plan| plan.failure_policy.max_failure_rate.strip_suffix('%')?.parse().ok())
-            .unwrap();
+        let of_plan = status.plan.as_ref().map(|plan| &plan.failure_policy.max_failure_rate);
+        let rate = batch.max_failure_rate.as_ref().or(of_plan).unwrap();
+        let rate: usize = rate.strip_suffix('%').unwrap().parse().unwrap();
         let tolerated = usize::try_from(batch.devices).unwrap() * rate / 100;
         let seen = usize::try_from(rollout.spec.acknowledged_failures).unwrap();
         assert!(failed <= tolerated || failed <= seen, "3. {who}: batch {number} has {failed} failures");

@@ -78,6 +78,36 @@ fn the_budget_rounds_down_and_trips_early() {
 }
 
 #[test]
+fn a_batch_may_have_a_budget_of_its_own() {
+    for (rate, halts) in [("50%", false), ("10%", true)] {
+        let spec = json!({
+            "strategy": { "batches": [{ "size": "50%", "maxFailureRate": rate }, { "size": "100%" }] },
+            "failurePolicy": { "maxFailureRate": "20%" },
+        });
+        let plan = running(&spec, &json!({}), &first_batch(3, 1, 0)).plan();
+        assert_eq!(plan.status.halted.is_some(), halts, "{rate}");
+    }
+}
+
+#[test]
+fn few_verdicts_stop_nothing_half_way() {
+    for (sample, healthy, failed, open, halts) in [
+        (4, 0, 1, 9, false),
+        (4, 2, 1, 7, false),
+        (4, 3, 1, 6, true),
+        (1, 0, 1, 9, true),
+        // All of them have one: what the batch was judged by all along.
+        (50, 3, 1, 0, true),
+        (50, 4, 0, 0, false),
+    ] {
+        let spec = json!({ "failurePolicy": { "maxFailureRate": "0%", "minSample": sample } });
+        let plan = running(&spec, &json!({}), &first_batch(healthy, failed, open)).plan();
+        assert_eq!(plan.status.halted.is_some(), halts, "{sample}: {healthy}+{failed}+{open}");
+        assert!(plan.status.current_batch == 1 || !halts && open == 0, "the next batch stays shut");
+    }
+}
+
+#[test]
 fn acknowledged_failures_stay_with_their_batch() {
     let half = json!({ "failurePolicy": { "maxFailureRate": "50%" } });
     let mut devices = first_batch(0, 2, 0);

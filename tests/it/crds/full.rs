@@ -45,11 +45,11 @@ fn health_checks() -> Value {
 }
 
 fn windows() -> Value {
-    json!([{ "days": ["Mon", "Tue"], "start": "22:00", "end": "04:00", "timeZone": "Europe/Berlin" }])
+    json!([{ "days": ["Mon", "Tue"], "start": "22:00", "end": "04:00", "timeZone": "Europe/Berlin", "deny": true }])
 }
 
 fn failure_policy() -> Value {
-    json!({ "maxFailureRate": "20%", "action": "Pause", "rollBackFailedDevices": true })
+    json!({ "maxFailureRate": "20%", "minSample": 5, "action": "Pause", "rollBackFailedDevices": true })
 }
 
 fn condition() -> Value {
@@ -75,7 +75,7 @@ fn policies() -> Vec<Value> {
         "strategy": {
             "type": "Staged",
             "batches": [
-                { "size": 1, "selector": selector(), "delay": "24h", "approval": true },
+                { "size": 1, "selector": selector(), "delay": "24h", "maxFailureRate": "5%", "approval": true },
                 { "size": "100%", "approval": false },
             ],
             "batchDelay": "30m",
@@ -129,6 +129,7 @@ fn rollouts() -> Vec<Value> {
     let mut batch = figures.clone();
     let more = json!({
         "size": "10%", "boundary": "00ff00ff00ff00ff", "selector": selector(), "delay": "30m", "approval": true,
+        "maxFailureRate": "5%",
         "acknowledged": 0,
         "startTime": TIME, "completionTime": TIME,
     });

@@ -79,7 +79,6 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
                 .map(Is)
                 .collect(),
         ),
-        ("a window's start and end must differ", vec![With(json!({ "start": "22:00", "end": "22:00" }))]),
         (
             "a health check needs exactly one of http, tcp and container",
             vec![
