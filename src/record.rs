@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::api::condition::truncate;
 use crate::api::policy::Offer;
+use crate::api::rollout::DesiredState;
 use crate::api::{ImageRef, ImageRollout};
 use crate::registry::Reason;
 use crate::registry::intake::{Creation, digest_name};
@@ -206,6 +207,8 @@ fn compare(existing: &ImageRollout, wanted: &ImageRollout, offer: Offer) -> Ther
     let known = there.digest.as_ref().or(status.and_then(|status| status.digest.as_ref()));
     // It will ask the registry later than this push was made, and so roll out what was pushed.
     let will_ask = status.is_none_or(|status| status.plan.is_none() && !status.phase.is_terminal());
+    // A person's word on this tag holds for every push of it that can't be told from the one that was stopped.
+    let is_stopped = existing.spec.desired_state != DesiredState::Active;
     match (known, &asked.digest, offer) {
         (Some(known), Some(asked), _) => {
             if known == asked {
@@ -214,6 +217,7 @@ fn compare(existing: &ImageRollout, wanted: &ImageRollout, offer: Offer) -> Ther
                 There::Other
             }
         }
+        (None, _, _) | (_, None, _) if is_stopped => There::Same,
         (None, _, _) if will_ask => There::Same,
         // Devices are told the tag, and were.
         (Some(_) | None, Some(_) | None, Offer::Tag) => There::Same,

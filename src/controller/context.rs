@@ -44,6 +44,9 @@ pub const STATUS_DELAY: Duration = Duration::from_secs(5);
 /// The watch caches of rollouts and policies.
 type Stores = (Store<DeserializeGuard<ImageRollout>>, Store<DeserializeGuard<ImageUpdatePolicy>>);
 
+/// Held while a rollout that has not started decides whether to.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
 /// What every pass shares.
 pub struct Context {
     /// The API server.
@@ -73,6 +76,8 @@ pub struct Context {
     listed: watch::Sender<bool>,
     /// Rollouts as our own last write left them, until the watch has caught up; and when figures may be written again.
     written: Mutex<HashMap<RolloutRef, (ImageRollout, Instant)>>,
+    /// One turn a policy, by namespace and name.
+    starting: Mutex<HashMap<(String, String), Turn>>,
     /// Generations of objects, by UID, that were told that they can't be read.
     told: Mutex<HashMap<String, Option<i64>>>,
     trigger: mpsc::Sender<RolloutRef>,
@@ -110,6 +115,7 @@ impl Context {
             stores: OnceLock::new(),
             listed: watch::channel(false).0,
             written: Mutex::default(),
+            starting: Mutex::default(),
             told: Mutex::default(),
             trigger,
             triggered: Mutex::new(Some(triggered)),
@@ -263,6 +269,18 @@ impl Context {
             told.clear();
         }
         told.insert(uid.to_owned(), generation);
+    }
+
+    /// What rollouts of one policy that have not started hold while they decide whether to. `None` for one that has.
+    pub(crate) fn turn_to_start(&self, rollout: &ImageRollout) -> Option<Turn> {
+        if rollout.status.as_ref().is_some_and(|status| status.plan.is_some() || status.phase.is_terminal()) {
+            return None;
+        }
+        let key = (rollout.metadata.namespace.clone().unwrap_or_default(), rollout.spec.policy_ref.name.clone());
+        let mut starting = self.starting.lock();
+        // Those that nobody holds any more.
+        starting.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Some(Arc::clone(starting.entry(key).or_default()))
     }
 
     /// Forgets a rollout that is gone.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
 use crate::plan::classify::{Target, member};
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub rivals: Vec<Rival>,
     /// Policies that are there, readable or not, or have rollouts left. `None`: not known.
     pub living: Option<BTreeSet<String>>,
+    /// Rollouts of other policies.
+    pub others: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -68,6 +70,7 @@ impl Snapshot {
             resolution: Resolution::Unasked,
             rivals: Vec::new(),
             living: None,
+            others: BTreeSet::new(),
         }
     }
 
@@ -81,7 +84,10 @@ impl Snapshot {
     #[must_use]
     pub fn with_living(self, policies: impl IntoIterator<Item = String>, rollouts: &[ImageRollout]) -> Self {
         let of_rollouts = rollouts.iter().map(|rollout| rollout.spec.policy_ref.name.clone());
-        Self { living: Some(policies.into_iter().chain(of_rollouts).collect()), ..self }
+        let living = Some(policies.into_iter().chain(of_rollouts).collect());
+        let foreign = rollouts.iter().filter(|rollout| rollout.spec.policy_ref != self.rollout.spec.policy_ref);
+        let others = foreign.map(ResourceExt::name_any).collect();
+        Self { living, others, ..self }
     }
 
     /// Among these policies of its namespace.
@@ -137,6 +143,7 @@ impl Snapshot {
             rules: &subject.rules,
             rivals: &self.rivals,
             living: self.living.as_ref(),
+            others: &self.others,
         };
         let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
         self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()

@@ -48,6 +48,8 @@ pub struct Polls(Mutex<HashMap<String, Poll>>);
 
 #[derive(Debug, Default)]
 struct Poll {
+    /// Of the policy that the rest is about.
+    generation: Option<i64>,
     due: Option<Timestamp>,
     failures: u32,
     /// What the registry let us say of its list, and the highest version that was in it.
@@ -58,6 +60,8 @@ struct Poll {
 /// Why a look found nothing out.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
+    #[error("the policy can't be followed")]
+    Invalid,
     #[error(transparent)]
     Ask(#[from] AskError),
     #[error(transparent)]
@@ -107,6 +111,10 @@ impl Context {
         polls.retain(|uid, _| policies.iter().any(|policy| policy.metadata.uid.as_deref() == Some(uid)));
         let is_due = |policy: &ImageUpdatePolicy| {
             let poll = polls.entry(policy.uid().unwrap_or_default()).or_default();
+            if poll.generation != policy.metadata.generation {
+                // Other rules may find other tags in the same list, and whoever mends something is not left waiting.
+                *poll = Poll { generation: policy.metadata.generation, polled: poll.polled.take(), ..Poll::default() };
+            }
             // Spread over the first seconds: after a restart all policies are new.
             *poll.due.get_or_insert_with(|| now + signed(FIRST.mul_f64(rand::random_range(0.0..1.0)))) <= now
         };
@@ -131,7 +139,7 @@ async fn look(context: &Context, policy: &ImageUpdatePolicy) {
             Err(error) => {
                 let wait = match error {
                     PollError::Ask(error) => error.retry_after(),
-                    PollError::Record(_) => None,
+                    PollError::Record(_) | PollError::Invalid => None,
                 };
                 let pause = interval.saturating_mul(1 << poll.failures.min(10)).min(MAX_PAUSE.max(interval));
                 poll.failures = poll.failures.saturating_add(1);
@@ -155,8 +163,8 @@ async fn look(context: &Context, policy: &ImageUpdatePolicy) {
 
 async fn find(context: &Context, policy: &ImageUpdatePolicy, uid: &str) -> Result<(), PollError> {
     // Without a valid policy there is nothing to follow, and the policy says so itself.
-    let Ok(valid) = ValidatedPolicy::new(policy) else { return Ok(()) };
-    let Ok(Some(follow)) = valid.follow() else { return Ok(()) };
+    let Ok(valid) = ValidatedPolicy::new(policy) else { return Err(PollError::Invalid) };
+    let Ok(Some(follow)) = valid.follow() else { return Err(PollError::Invalid) };
     let namespace = policy.namespace().unwrap_or_default();
     let how = policy.spec.image.registry.clone().unwrap_or_default();
     let image = match follow {
@@ -227,6 +235,7 @@ impl PollError {
         let reason = match self {
             Self::Ask(error) => error.reason(),
             Self::Record(_) => "RolloutNotStored",
+            Self::Invalid => "PolicyInvalid",
         };
         Polled::Failing { reason, why: self.to_string() }
     }

@@ -1,7 +1,7 @@
 //! Asks registries what the tags of rollouts stand for, and remembers the answers until the rollouts have started.
 //!
-//! A pass never waits for a registry: it takes the answer that is there, has the question asked if it is due, and is
-//! triggered again by the answer. Nothing is lost when the process ends: whoever comes next asks again.
+//! A pass never waits for a registry: it takes the answer that is there, has the question asked if that is all it waits for,
+//! and is triggered again by the answer. Nothing is lost when the process ends: whoever comes next asks again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -32,6 +32,9 @@ const QUEUE: usize = 1024;
 const MAX_ANSWERS: usize = 4096;
 /// First pause after a question without an answer.
 const MIN_PAUSE: Duration = Duration::from_secs(5);
+/// An answer is good for so long. What waits for longer is asked anew: the tag may have been moved meanwhile, and whoever
+/// pushed was told that this rollout stands for it.
+const FRESH: SignedDuration = SignedDuration::from_secs(15);
 /// Longest pause by our own account: a registry that is back finds its rollouts going on within five minutes.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
 
@@ -50,8 +53,10 @@ struct Answer {
     /// Asked how.
     how: RegistryAccess,
     asking: bool,
-    /// When it may be asked again; `None`: the answer stands.
-    again: Option<Timestamp>,
+    /// When it is asked again.
+    again: Timestamp,
+    /// Since when it says something else than was announced.
+    other_since: Option<Timestamp>,
     failures: u32,
 }
 
@@ -77,22 +82,24 @@ impl Answers {
         &self.resolver
     }
 
-    /// What is known of a rollout's tag now. Has it asked for where that is due.
+    /// What is known of a rollout's tag now. An answer that is no longer fresh counts as none.
     pub fn resolution(&self, rollout: &ImageRollout, policy: Option<&ImageUpdatePolicy>, now: Timestamp) -> Resolution {
         let uid = rollout.uid().unwrap_or_default();
-        let started = rollout.status.as_ref().is_some_and(|status| status.plan.is_some() || status.phase.is_terminal());
-        let Some(policy) = policy.filter(|policy| {
-            !started
-                && !policy.spec.suspend
-                && rollout.metadata.deletion_timestamp.is_none()
-                && is_needed(&rollout.spec, policy.spec.image.offer)
-        }) else {
+        let Some(how) = how_to_ask(rollout, policy) else {
             self.known.lock().remove(&uid);
             return Resolution::Unasked;
         };
-        // What can't be read is told by the planner.
-        let Ok(image) = rollout_image(&rollout.spec) else { return Resolution::Unasked };
-        let how = policy.spec.image.registry.clone().unwrap_or_default();
+        match self.known.lock().get(&uid) {
+            Some(Answer { resolution: Resolution::Digest(_), again, .. }) if *again <= now => Resolution::Asked,
+            Some(answer) if answer.how == how => answer.resolution.clone(),
+            Some(_) | None => Resolution::Asked,
+        }
+    }
+
+    /// Has the registry asked, where that is due: for a rollout that waits for nothing else.
+    pub fn ask(&self, rollout: &ImageRollout, policy: Option<&ImageUpdatePolicy>, now: Timestamp) {
+        let (Some(how), Ok(image)) = (how_to_ask(rollout, policy), rollout_image(&rollout.spec)) else { return };
+        let uid = rollout.uid().unwrap_or_default();
         let mut known = self.known.lock();
         if known.len() >= MAX_ANSWERS && !known.contains_key(&uid) {
             known.retain(|_, answer| answer.asking);
@@ -101,27 +108,25 @@ impl Answers {
             resolution: Resolution::Asked,
             how: how.clone(),
             asking: false,
-            again: Some(now),
+            again: now,
+            other_since: None,
             failures: 0,
         });
         if answer.how != how {
             // Whoever mends the policy is not left waiting.
-            answer.how.clone_from(&how);
-            answer.again = Some(now);
+            *answer = Answer { how: how.clone(), again: now, failures: 0, ..answer.clone() };
         }
-        if answer.resolution.digest().is_some_and(|found| image.digest.as_deref().is_some_and(|it| it != found)) {
-            answer.again = answer.again.or(Some(now + MISMATCH_AGAIN));
+        if answer.asking || answer.again > now {
+            return;
         }
-        if !answer.asking && answer.again.is_some_and(|again| again <= now) {
-            let namespace = rollout.namespace().unwrap_or_default();
-            let question = Question { uid, namespace, rollout: rollout_ref(rollout), image, how };
-            answer.asking = self.ask.clone().try_send(question).is_ok();
-            if !answer.asking {
-                let why = "too many questions are waiting".to_owned();
-                answer.resolution = Resolution::NoAnswer { why, again: now + SignedDuration::from_secs(5) };
-            }
+        let namespace = rollout.namespace().unwrap_or_default();
+        let question = Question { uid, namespace, rollout: rollout_ref(rollout), image, how };
+        answer.asking = self.ask.clone().try_send(question).is_ok();
+        if !answer.asking {
+            answer.again = now + SignedDuration::from_secs(5);
+            let why = "too many questions are waiting".to_owned();
+            answer.resolution = Resolution::NoAnswer { why, again: answer.again };
         }
-        answer.resolution.clone()
     }
 
     /// Answers questions until `shutdown`.
@@ -143,11 +148,18 @@ impl Answers {
                 if let Some(known) = self.known.lock().get_mut(&uid) {
                     known.asking = false;
                     match answer {
+                        // It was asked in another way than the policy says by now.
+                        _ if known.how != how => known.again = now,
                         Ok(manifest) => {
+                            let is_other = image.digest.as_ref().is_some_and(|announced| *announced != manifest.digest);
                             known.failures = 0;
-                            known.again = None;
+                            known.other_since = is_other.then(|| known.other_since.unwrap_or(now));
+                            known.again = now + if is_other { MISMATCH_AGAIN } else { FRESH };
                             known.resolution = match manifest.kind {
-                                ManifestKind::Image | ManifestKind::Index => Resolution::Digest(manifest.digest),
+                                ManifestKind::Image | ManifestKind::Index => match known.other_since {
+                                    Some(since) => Resolution::Other { digest: manifest.digest, since },
+                                    None => Resolution::Digest(manifest.digest),
+                                },
                                 ManifestKind::HelmChart => Resolution::NotAnImage("a Helm chart".into()),
                                 ManifestKind::Artifact(what) => Resolution::NotAnImage(format!("an artifact ({what})")),
                             };
@@ -155,7 +167,7 @@ impl Answers {
                         Err(error) => {
                             let again = now + pause(known.failures, &error);
                             known.failures = known.failures.saturating_add(1);
-                            known.again = Some(again);
+                            known.again = again;
                             known.resolution = Resolution::NoAnswer { why: error.to_string(), again };
                         }
                     }
@@ -164,6 +176,15 @@ impl Answers {
             })
             .await;
     }
+}
+
+/// How the registry of a rollout is asked, if it is: not once the rollout has started, and not where the tag is offered.
+fn how_to_ask(rollout: &ImageRollout, policy: Option<&ImageUpdatePolicy>) -> Option<RegistryAccess> {
+    let started = rollout.status.as_ref().is_some_and(|status| status.plan.is_some() || status.phase.is_terminal());
+    let policy = policy?;
+    let is_asked =
+        !started && rollout.metadata.deletion_timestamp.is_none() && is_needed(&rollout.spec, policy.spec.image.offer);
+    is_asked.then(|| policy.spec.image.registry.clone().unwrap_or_default())
 }
 
 /// Until the next try.

@@ -9,7 +9,7 @@ use kube::runtime::controller::{Action, Error as RuntimeError};
 use kube::runtime::watcher;
 
 use crate::api::{ImageRollout, ImageUpdatePolicy};
-use crate::plan::{FinalizerChange, Plan, StatusWrite};
+use crate::plan::{FinalizerChange, Plan, StatusWrite, WaitingOn};
 
 use super::backoff::jittered;
 use super::context::{Context, RolloutRef, rollout_ref};
@@ -48,6 +48,12 @@ pub async fn reconcile(guard: Arc<DeserializeGuard<ImageRollout>>, context: Arc<
 }
 
 async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error> {
+    // Of two rollouts of one policy, the second to start must see that the first one has.
+    let turn = context.turn_to_start(&rollout);
+    let _turn = match &turn {
+        Some(turn) => Some(turn.lock().await),
+        None => None,
+    };
     let rollout = context.freshest(rollout);
     let key = rollout_ref(&rollout);
     let namespace = rollout.namespace().unwrap_or_default();
@@ -68,6 +74,10 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
     .with_living(policies.iter().map(|policy| policy.name_any()), &siblings)
     .among(policies.iter().filter_map(|policy| policy.0.as_ref().ok()));
     let (plan, ()) = snapshot.plan(now, |_, _| ());
+    let asks = |waiting: &WaitingOn| matches!(waiting, WaitingOn::Registry { .. } | WaitingOn::DigestMismatch { .. });
+    if plan.waiting_on.iter().any(asks) {
+        context.answers.ask(&snapshot.rollout, owner.as_ref(), now);
+    }
     carry_out(context, &snapshot.rollout, owner.as_ref(), &namespace, &key, plan, now).await
 }
 

@@ -185,10 +185,13 @@ impl Registries {
                 StatusCode::NOT_MODIFIED if if_none_match.is_some() => return Ok(Tags::Unchanged),
                 _ => return Err(question.refusal(&answer)),
             }
-            let Some(found) = tags::page(&answer.body) else {
+            let Some(mut found) = tags::page(&answer.body) else {
                 let what = "a list of tags that can't be read".into();
                 return Err(RegistryError::Malformed { host: answer.host, what });
             };
+            // No list is worth more time than that, and this is no task of its own.
+            let cut = found.len() > tags::MAX_TAGS;
+            found.truncate(tags::MAX_TAGS);
             let count = found.len();
             let last = found.last().cloned();
             let before = all.len();
@@ -198,7 +201,7 @@ impl Registries {
                     all.push(tag);
                 }
             }
-            if all.len() > tags::MAX_TAGS {
+            if cut || all.len() > tags::MAX_TAGS {
                 all.truncate(tags::MAX_TAGS);
                 return Ok(Tags::List { tags: all, truncated: true, known: None });
             }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::{ImageRef, policy_of_manager};
 
 use super::cohort::rank;
-use super::observed::{DeviceView, Evidence, Member, Standing};
+use super::observed::{DeviceView, EntryView, Evidence, Member, Standing};
 use super::rivals::Rival;
 use super::validated::Rules;
 
@@ -33,6 +33,8 @@ pub struct Target<'a> {
     pub rivals: &'a [Rival],
     /// Policies that are there, or have rollouts left. `None`: not known, so all may be.
     pub living: Option<&'a BTreeSet<String>>,
+    /// Rollouts of other policies.
+    pub others: &'a BTreeSet<String>,
 }
 
 impl Target<'_> {
@@ -88,7 +90,11 @@ pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &
 fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
     let repository = target.image.repository.as_str();
     let owner = view.entry(repository);
-    if owner.is_some_and(|owner| owner.managers.iter().any(|manager| target.is_foreign(manager))) {
+    // An heir writes on under the dead policy's name; should that policy come back, the entry is not its own.
+    let is_foreign = |owner: &EntryView| {
+        target.others.contains(&owner.entry.rollout) || owner.managers.iter().any(|manager| target.is_foreign(manager))
+    };
+    if owner.is_some_and(is_foreign) {
         return Standing::Claimed;
     }
     match owner.map(|owner| &owner.entry).filter(|entry| target.wrote(&entry.rollout, &entry.release_time)) {

@@ -180,6 +180,7 @@ impl Fixture {
             rules: &subject.rules,
             rivals: &[],
             living: self.living.as_ref(),
+            others: &std::collections::BTreeSet::new(),
         };
         self.views.iter().filter_map(|view| member(view, self.seen.get(&view.name).copied(), &target)).collect()
     }

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 
 use crate::api::condition::truncate;
 use crate::api::policy::OnNewImage;
-use crate::api::rollout::{DesiredState, Phase, Trigger, TriggerType};
+use crate::api::rollout::{DesiredState, Phase};
 use crate::api::time::whole_seconds;
 use crate::api::{ImageRef, ROLLOUT_FINALIZER};
 
-use super::observed::{Age, PolicyState, Sibling};
+use super::observed::{Age, PolicyState, Sibling, is_by_person};
 use super::report::WaitingOn;
-use super::resolution::{self, Step};
+use super::resolution::{self, Resolution, Step};
 use super::subject::{Subject, rollout_image};
 use super::validated::ValidatedPolicy;
 use super::{FinalizerChange, Pass, advance, cohort, deletion, release, rollback, status};
@@ -133,11 +133,10 @@ fn superseded_by(pass: &Pass<'_>) -> Option<String> {
         PolicyState::Valid(policy) if policy.on_new_image() == OnNewImage::Replace => {}
         PolicyState::Valid(_) | PolicyState::Missing | PolicyState::Invalid(_) => return None,
     }
-    let mine = Age::of(pass.observed.rollout);
     pass.observed
         .siblings
         .iter()
-        .filter(|sibling| sibling.age > mine && sibling.is_known && counts(sibling))
+        .filter(|sibling| comes_after(pass, sibling) && sibling.is_known && counts(sibling))
         .max_by(|a, b| a.age.cmp(&b.age))
         .map(|sibling| sibling.name.clone())
 }
@@ -161,9 +160,22 @@ fn counts(sibling: &Sibling) -> bool {
 
 /// Whether this rollout's image is still the policy's latest.
 pub(crate) fn is_latest(pass: &Pass<'_>) -> bool {
-    let mine = Age::of(pass.observed.rollout);
     let stands = |sibling: &Sibling| counts(sibling) || sibling.phase == Phase::RollingBack;
-    !pass.observed.siblings.iter().any(|sibling| sibling.age > mine && stands(sibling))
+    !pass.observed.siblings.iter().any(|sibling| comes_after(pass, sibling) && stands(sibling))
+}
+
+/// Whether another rollout is the newer of the two: by version, where pushes made both and their tags have one; else by
+/// age. Pushes of two versions may be told, or get the registry's word, in any order.
+fn comes_after(pass: &Pass<'_>, sibling: &Sibling) -> bool {
+    let by_age = sibling.age > Age::of(pass.observed.rollout);
+    let PolicyState::Valid(policy) = pass.observed.policy else { return by_age };
+    let may_go_down = policy.spec.tags.as_ref().is_some_and(|rule| rule.allow_downgrade);
+    match (pass.spec().image.tag.as_deref(), sibling.tag.as_deref()) {
+        (Some(mine), Some(theirs)) if !may_go_down && !sibling.by_person && !is_by_person(pass.observed.rollout) => {
+            policy.tags.is_older(mine, theirs) || (by_age && !policy.tags.is_older(theirs, mine))
+        }
+        (Some(_) | None, Some(_) | None) => by_age,
+    }
 }
 
 /// Fixes the batches, or says what is missing.
@@ -187,9 +199,20 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
         end(pass, Phase::Superseded, &why);
         return Ok(());
     }
-    let Some(digest) = resolved(pass, policy, &image)? else { return Ok(()) };
-    let mine = Age::of(pass.observed.rollout);
-    let holds_up = |sibling: &&Sibling| sibling.age < mine && sibling.is_active() && !sibling.is_stuck;
+    if pass.observed.members.is_empty() {
+        return Err(match pass.observed.left {
+            Some((other, devices)) => WaitingOn::LeftToOthers { policy: name(), devices, other: other.to_owned() },
+            None => WaitingOn::NoDevices { policy: name(), repository: image.repository },
+        });
+    }
+    // The registry is asked last, since its word may change while something else is waited for; but what can't start must
+    // not take another's place.
+    let takes_over = policy.on_new_image() == OnNewImage::Replace;
+    let early = if takes_over { Some(resolved(pass, policy, &image)?) } else { None };
+    if let Some(None) = early {
+        return Ok(());
+    }
+    let holds_up = |sibling: &&Sibling| !comes_after(pass, sibling) && sibling.is_active() && !sibling.is_stuck;
     let older = pass.observed.siblings.iter().filter(holds_up);
     if let Some(older) = older.max_by(|a, b| a.age.cmp(&b.age)).map(|sibling| sibling.name.clone()) {
         match policy.on_new_image() {
@@ -203,12 +226,13 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
             }
         }
     }
-    if pass.observed.members.is_empty() {
-        return Err(match pass.observed.left {
-            Some((other, devices)) => WaitingOn::LeftToOthers { policy: name(), devices, other: other.to_owned() },
-            None => WaitingOn::NoDevices { policy: name(), repository: image.repository },
-        });
-    }
+    let digest = match early.flatten() {
+        Some(digest) => digest,
+        None => match resolved(pass, policy, &image)? {
+            Some(digest) => digest,
+            None => return Ok(()),
+        },
+    };
     let members = pass.observed.members;
     let boundaries = cohort::boundaries(members, &policy.sizes);
     let (plan, batches) = policy.resolve(pass.now, members.len(), &boundaries);
@@ -224,15 +248,14 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
 
 /// Why something else came first, if so: a push may take long to be told of, or to get the registry's word.
 fn outrun(pass: &Pass<'_>, policy: &ValidatedPolicy) -> Option<String> {
-    let mine = Age::of(pass.observed.rollout);
     let standing = || pass.observed.siblings.iter().filter(|sibling| counts(sibling));
-    if let Some(newer) = standing().find(|sibling| sibling.age > mine && sibling.has_started) {
+    if let Some(newer) = standing().find(|sibling| {
+        sibling.age > Age::of(pass.observed.rollout) && sibling.has_started && comes_after(pass, sibling)
+    }) {
         return Some(format!("not rolled out: {} is newer and has started", newer.name));
     }
-    // A person who makes a rollout means it.
-    let by_itself = |trigger: &Trigger| trigger.type_ != TriggerType::Manual;
     let rule = policy.spec.tags.as_ref();
-    if !pass.spec().trigger.as_ref().is_some_and(by_itself) || rule.is_some_and(|rule| rule.allow_downgrade) {
+    if is_by_person(pass.observed.rollout) || rule.is_some_and(|rule| rule.allow_downgrade) {
         return None;
     }
     let tag = pass.spec().image.tag.as_deref()?;
@@ -251,8 +274,7 @@ fn resolved(
     policy: &ValidatedPolicy,
     image: &ImageRef,
 ) -> Result<Option<Option<String>>, WaitingOn> {
-    let created = pass.observed.rollout.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let digest = match resolution::judge(image, pass.observed.resolution, created, pass.now) {
+    let digest = match resolution::judge(image, pass.observed.resolution, pass.now) {
         Step::Start(digest) => digest,
         Step::Wait(on, again) => {
             if let Some(again) = again {
@@ -266,15 +288,36 @@ fn resolved(
         }
     };
     if let Some(rejected) = rejected(pass, policy, image, digest.as_deref()) {
+        // Remembered, so that the same push is known again.
+        pass.status.digest = digest;
         end(pass, Phase::Failed, &rejected);
+        return Ok(None);
+    }
+    if let Some(same) = same_bits(pass, image, digest.as_deref()) {
+        let why = format!("not rolled out: rollout {same} is of the same image under another name");
+        pass.status.digest = digest;
+        end(pass, Phase::Superseded, &why);
         return Ok(None);
     }
     Ok(Some(digest))
 }
 
+/// An earlier rollout that stands for the very same bits, told under another tag or without its digest.
+fn same_bits(pass: &Pass<'_>, image: &ImageRef, digest: Option<&str>) -> Option<String> {
+    let digest = digest.or(image.digest.as_deref())?;
+    if is_by_person(pass.observed.rollout) || matches!(pass.observed.resolution, Resolution::Unasked) {
+        return None;
+    }
+    let mine = Age::of(pass.observed.rollout);
+    let same = |sibling: &&Sibling| {
+        counts(sibling) && sibling.digest.as_deref() == Some(digest) && (sibling.has_started || sibling.age < mine)
+    };
+    pass.observed.siblings.iter().find(same).map(|sibling| sibling.name.clone())
+}
+
 /// The policy remembers these very bits as rolled back, and nobody asked for them by name.
 fn rejected(pass: &Pass<'_>, policy: &ValidatedPolicy, image: &ImageRef, digest: Option<&str>) -> Option<String> {
-    if pass.spec().trigger.as_ref().is_none_or(|trigger| trigger.type_ == TriggerType::Manual) {
+    if is_by_person(pass.observed.rollout) {
         return None;
     }
     let digest = digest.or(image.digest.as_deref())?;

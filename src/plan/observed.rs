@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 
 use crate::api::ImageRef;
 use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
-use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase};
+use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase, TriggerType};
 
 use super::report::WaitingOn;
 use super::resolution::Resolution;
@@ -193,6 +193,10 @@ pub struct Sibling {
     pub age: Age,
     /// Its tag.
     pub tag: Option<String>,
+    /// What it is of, as far as that is known.
+    pub digest: Option<String>,
+    /// A person made it, and not a push.
+    pub by_person: bool,
     /// Its phase.
     pub phase: Phase,
     /// What a person wants of it.
@@ -214,6 +218,8 @@ impl Sibling {
             name: rollout.name_any(),
             age: Age::of(rollout),
             tag: rollout.spec.image.tag.clone(),
+            digest: rollout.spec.image.digest.clone().or_else(|| status.and_then(|status| status.digest.clone())),
+            by_person: is_by_person(rollout),
             phase: status.map(|status| status.phase).unwrap_or_default(),
             has_started: status.is_some_and(|status| status.plan.is_some()),
             desired: rollout.spec.desired_state,
@@ -227,6 +233,12 @@ impl Sibling {
     pub fn is_active(&self) -> bool {
         !self.phase.is_terminal()
     }
+}
+
+/// Whether a person made a rollout: whoever makes one means it, whatever versions say.
+#[must_use]
+pub fn is_by_person(rollout: &ImageRollout) -> bool {
+    rollout.spec.trigger.as_ref().is_none_or(|trigger| trigger.type_ == TriggerType::Manual)
 }
 
 /// Read from the conditions, which is where a rollout says what it waits for.

@@ -35,6 +35,13 @@ pub enum Resolution {
     },
     /// What the tag stands for: `sha256:` and 64 hexadecimal digits.
     Digest(String),
+    /// It stands for something else than the push announced.
+    Other {
+        /// What it stands for.
+        digest: String,
+        /// Since when that is seen.
+        since: Timestamp,
+    },
     /// It stands for something that no device can run; what it is.
     NotAnImage(String),
 }
@@ -45,7 +52,7 @@ impl Resolution {
     pub fn digest(&self) -> Option<&str> {
         match self {
             Self::Digest(digest) => Some(digest),
-            Self::Unasked | Self::Asked | Self::NoAnswer { .. } | Self::NotAnImage(_) => None,
+            Self::Unasked | Self::Asked | Self::NoAnswer { .. } | Self::Other { .. } | Self::NotAnImage(_) => None,
         }
     }
 }
@@ -71,9 +78,9 @@ pub enum Step {
     Fail(String),
 }
 
-/// Judges the registry's word. `announced` is the digest that the push told of; `created` when the rollout was made.
+/// Judges the registry's word on an image that was told of.
 #[must_use]
-pub fn judge(image: &ImageRef, resolution: &Resolution, created: Option<Timestamp>, now: Timestamp) -> Step {
+pub fn judge(image: &ImageRef, resolution: &Resolution, now: Timestamp) -> Step {
     let by_tag = ImageRef { digest: None, ..image.clone() }.to_string();
     match resolution {
         Resolution::Unasked => Step::Start(None),
@@ -83,24 +90,23 @@ pub fn judge(image: &ImageRef, resolution: &Resolution, created: Option<Timestam
         }
         Resolution::NotAnImage(what) => Step::Fail(format!("{by_tag} is {what}, not a container image")),
         Resolution::Digest(found) => match image.digest.as_deref() {
-            Some(announced) if announced != found => {
-                let until = created.unwrap_or(now) + MISMATCH;
-                if now >= until {
-                    let text =
-                        format!("the push announced {by_tag} as {announced}, and the registry has {found} for it");
-                    return Step::Fail(text);
-                }
-                let waiting = WaitingOn::DigestMismatch {
-                    image: by_tag,
-                    announced: announced.to_owned(),
-                    found: found.clone(),
-                    until,
-                };
-                Step::Wait(waiting, Some(until.min(now + MISMATCH_AGAIN)))
-            }
+            // Whoever asked has not seen that yet; it looks again, and says since when.
+            Some(announced) if announced != found => mismatch(by_tag, announced, found, now, now),
             Some(_) | None => Step::Start(Some(found.clone())),
         },
+        Resolution::Other { digest, since } => {
+            mismatch(by_tag, image.digest.as_deref().unwrap_or_default(), digest, *since, now)
+        }
     }
+}
+
+fn mismatch(image: String, announced: &str, found: &str, since: Timestamp, now: Timestamp) -> Step {
+    let until = since + MISMATCH;
+    if now >= until {
+        return Step::Fail(format!("the push announced {image} as {announced}, and the registry has {found} for it"));
+    }
+    let (announced, found) = (announced.to_owned(), found.to_owned());
+    Step::Wait(WaitingOn::DigestMismatch { image, announced, found, until }, Some(until.min(now + MISMATCH_AGAIN)))
 }
 
 #[cfg(test)]
@@ -113,7 +119,7 @@ mod tests {
     }
 
     fn judged(named: &str, resolution: &Resolution, now: i64) -> Step {
-        judge(&image(named), resolution, Some(at(0)), at(now))
+        judge(&image(named), resolution, at(now))
     }
 
     #[test]
@@ -141,7 +147,9 @@ mod tests {
     #[test]
     fn another_digest_is_waited_for_and_then_given_up() {
         let named = format!("acme/web:v2@{}", digest('1'));
-        let found = Resolution::Digest(digest('2'));
+        let first = Resolution::Digest(digest('2'));
+        assert!(matches!(judged(&named, &first, 0), Step::Wait(WaitingOn::DigestMismatch { .. }, Some(_))));
+        let found = Resolution::Other { digest: digest('2'), since: at(0) };
         let Step::Wait(waiting, Some(next)) = judged(&named, &found, 0) else { panic!() };
         assert_eq!((waiting.reason(), next), ("DigestMismatch", at(30)));
         let Step::Wait(_, Some(next)) = judged(&named, &found, 590) else { panic!() };

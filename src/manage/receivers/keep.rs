@@ -263,8 +263,10 @@ impl State {
             entry.read_at = now;
         }
         entry.object = object;
-        // What kept a write from succeeding may be over.
-        entry.tell_at = now;
+        if changed || moved {
+            // What kept a write from succeeding may be over.
+            entry.tell_at = now;
+        }
         if changed {
             let terms = super::Terms::of(&entry.object.spec);
             let secret = |terms: &Result<super::Terms, String>| terms.as_ref().ok().map(|terms| terms.secret.clone());

@@ -231,12 +231,11 @@ fn the_registrys_word_comes_before_devices() {
 fn what_the_registry_has_instead_is_never_rolled_out() {
     let announced = json!({ "tag": "v2", "digest": crate::plan::fixture::digest('1') });
     let mut fixture = Fixture::new(policy(&json!({})), pushed(&announced), &one(&json!({})), at(0));
-    fixture.resolution = resolved('2');
+    fixture.resolution = Resolution::Other { digest: crate::plan::fixture::digest('2'), since: at(0) };
     let plan = fixture.settle();
     assert_eq!(plan.waiting_on.first().map(WaitingOn::reason), Some("DigestMismatch"));
     assert!(plan.actions.is_empty());
-    // Created a minute before the story.
-    fixture.now = at(9 * 60);
+    fixture.now = at(10 * 60);
     let plan = fixture.settle();
     assert_eq!(plan.status.phase, Phase::Failed);
     assert!(plan.actions.is_empty() && plan.status.plan.is_none());
@@ -300,4 +299,52 @@ fn a_newer_one_that_has_started_is_not_undone_by_an_older_one() {
     let status = fixture.settle().status;
     assert_eq!(status.phase, Phase::Superseded);
     assert!(status.message.contains("web-v3"), "{}", status.message);
+}
+
+/// Pushes of two versions may be told, or get the registry's word, in any order.
+#[test]
+fn of_two_pushes_the_higher_version_is_the_newer() {
+    let by_push = |rollout: &mut ImageRollout, tag: &str| {
+        rollout.spec.image.tag = Some(tag.into());
+        rollout.spec.trigger = Some(serde_json::from_value(json!({ "type": "Webhook" })).unwrap());
+    };
+    for (mine, theirs, created, superseded) in [
+        ("v2.9.9", "v3.0.0", -90, true),
+        ("v2.9.9", "v3.0.0", 5, true),
+        ("v3.0.0", "v2.9.9", 5, false),
+        ("edge", "v2.9.9", 5, true),
+        ("edge", "v2.9.9", -90, false),
+    ] {
+        let mut running = started(&json!({}), "Progressing", &json!({}));
+        by_push(&mut running, mine);
+        let mut fixture = Fixture::new(policy(&json!({})), running, &one(&json!({})), at(10));
+        let mut other = sibling("web-other", created, "Pending");
+        by_push(&mut other, theirs);
+        fixture.siblings.push(other);
+        let status = fixture.settle().status;
+        assert_eq!(
+            status.phase == Phase::Superseded,
+            superseded,
+            "{mine} and {theirs} at {created}: {}",
+            status.message
+        );
+    }
+}
+
+#[test]
+fn the_same_bits_are_rolled_out_once() {
+    for (digit, trigger, phase) in
+        [('1', "Webhook", Phase::Superseded), ('2', "Webhook", Phase::Progressing), ('1', "Manual", Phase::Progressing)]
+    {
+        let spec = json!({ "image": { "tag": "latest" }, "trigger": { "type": trigger } });
+        let mut fixture = Fixture::new(policy(&json!({})), rollout(&spec), &one(&json!({})), at(10));
+        fixture.resolution = resolved(digit);
+        let mut first = started(&json!({}), "Completed", &json!({ "observedGeneration": 1 }));
+        first.metadata.name = Some("web-first".into());
+        first.metadata.creation_timestamp = Some(Time(at(-90)));
+        first.status.as_mut().unwrap().digest = Some(crate::plan::fixture::digest('1'));
+        fixture.siblings.push(first);
+        let status = fixture.settle().status;
+        assert_eq!(status.phase, phase, "{digit} {trigger}: {}", status.message);
+    }
 }
