@@ -8,6 +8,9 @@ use super::tls::TlsError;
 /// What is wrong with a check. Never shows the value of a header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCheck {
+    /// Of several kinds, or of none.
+    #[error("a check must be exactly one of http, tcp and container")]
+    Kinds,
     /// Its URL.
     #[error("the url is wrong")]
     Url(#[source] TemplateError),

@@ -10,7 +10,7 @@
 //!     ▼
 //!   http, tcp, webhook ── one look at one device
 //!     │  template   URLs and hosts with placeholders (pure)
-//!     │  statuses, headers, invalid: what a check asks for, and what can never work (pure)
+//!     │  policy, statuses, headers, invalid: what a check asks for, and what can never work (pure)
 //!     ▼
 //!   exchange ── one request, one answer    tls ── whom to trust
 //!     ▼
@@ -41,6 +41,7 @@ mod headers;
 pub mod http;
 pub mod invalid;
 pub mod names;
+mod policy;
 mod queue;
 pub mod schedule;
 pub mod statuses;

@@ -82,8 +82,9 @@ pub(super) struct Queue<K, J> {
     keys: HashMap<K, u64>,
     entries: HashMap<u64, Entry<K, J>>,
     due: BTreeSet<(Instant, u64)>,
-    /// May name entries that are gone, as may the lines of hosts.
-    ready: VecDeque<u64>,
+    /// May name entries that are gone, as may the lines of hosts. With the host that a place was handed on for: who is gone
+    /// can't take it, and the next of that host must.
+    ready: VecDeque<(u64, Option<Box<str>>)>,
     hosts: HashMap<Box<str>, HostState>,
     running: usize,
     next: u64,
@@ -151,7 +152,7 @@ impl<K: Clone + Eq + Hash, J> Queue<K, J> {
             self.due.remove(&(at, id));
             if let Some(entry) = self.entries.get_mut(&id) {
                 entry.place = Place::Ready;
-                self.ready.push_back(id);
+                self.ready.push_back((id, None));
             }
         }
     }
@@ -163,8 +164,13 @@ impl<K: Clone + Eq + Hash, J> Queue<K, J> {
     /// The next look, if there is a place for it.
     pub(super) fn start(&mut self, now: Instant, host_of: impl Fn(&J) -> Option<Box<str>>) -> Option<Start<J>> {
         while self.running < self.limits.at_once {
-            let id = self.ready.pop_front()?;
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            let (id, handed) = self.ready.pop_front()?;
+            let Some(entry) = self.entries.get_mut(&id) else {
+                if let Some(host) = handed {
+                    self.hand_on(&host);
+                }
+                continue;
+            };
             let host = host_of(&entry.job);
             if let Some(host) = &host {
                 let state = self.hosts.entry(host.clone()).or_default();
@@ -188,9 +194,15 @@ impl<K: Clone + Eq + Hash, J> Queue<K, J> {
         self.running -= 1;
         let Some((host, state)) = host.and_then(|host| Some((host, self.hosts.get_mut(host)?))) else { return };
         state.running -= 1;
+        self.hand_on(host);
+    }
+
+    /// Puts the next of a host's line in front of all others, and forgets a host that has no more.
+    fn hand_on(&mut self, host: &str) {
+        let Some(state) = self.hosts.get_mut(host) else { return };
         while let Some(id) = state.waiting.pop_front() {
             if self.entries.contains_key(&id) {
-                self.ready.push_front(id);
+                self.ready.push_front((id, Some(host.into())));
                 break;
             }
         }
@@ -281,5 +293,25 @@ mod tests {
         assert!(starts(&mut queue, now).is_empty());
         assert!(queue.remove(&2));
         assert_eq!((queue.len(), queue.due.len(), queue.hosts.len()), (0, 0, 0));
+    }
+
+    /// The next of a host goes away just when a place was handed on to it.
+    #[tokio::test(start_paused = true)]
+    async fn handed_on() {
+        let now = Instant::now();
+        let mut queue = queue(3, 1);
+        for key in 1..=4 {
+            assert_eq!(queue.add(key, Arc::new("a"), now), Added::New);
+        }
+        let first = starts(&mut queue, now);
+        assert_eq!(first.len(), 1);
+        assert!(queue.over(first[0].id).is_some());
+        queue.ended(Some("a"));
+        assert!(queue.remove(&2) && queue.remove(&3));
+        let next = starts(&mut queue, now);
+        assert_eq!(next.len(), 1);
+        assert_eq!(queue.over(next[0].id).map(|over| over.key), Some(4));
+        queue.ended(Some("a"));
+        assert_eq!((queue.len(), queue.hosts.len(), queue.ready.len()), (0, 0, 0));
     }
 }

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ops", &["metrics"]),
     ("oci", &["api", "clock"]),
     // Its addresses are judged by the rules for registries, and its Secrets hidden alike.
-    ("probe", &["oci", "shutdown"]),
+    ("probe", &["api", "oci", "shutdown"]),
     ("resolver", &["api", "oci"]),
     ("record", &["api", "registry", "resolver"]),
     ("controller", &["api", "registry", "plan", "oci", "resolver", "record", "clock", "shutdown"]),
