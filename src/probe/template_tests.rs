@@ -1,5 +1,7 @@
 //! Tables of templates: what they make of devices, and what they refuse.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn values(ip: &str, name: &str) -> Values {
@@ -123,5 +125,56 @@ fn hosts() {
     }
     for template in ["", "a:80", "a/b", "http://a", "me@a", ".", "a b"] {
         assert!(matches!(HostTemplate::parse(template), Err(TemplateError::Host(_))), "{template}");
+    }
+}
+
+/// Any text, and more often than not one that means something in a URL.
+fn hostile() -> impl Strategy<Value = String> {
+    prop_oneof![any::<String>(), "[./\\\\%2eE@:?#&=\\[\\]{}a-c \t\r\n-]{0,12}"]
+}
+
+proptest! {
+    /// Whatever is filled in, a request goes where the template says, to the path that it says.
+    #[test]
+    fn nothing_is_injected(name in hostile(), tag in hostile(), image in hostile(), ip in any::<std::net::IpAddr>()) {
+        let template = Template::parse("http://{device_ip}:81/a/{device_name}/b{tag}?t={tag}&i={image}#f").expect("good");
+        let values = Values { image: image.into(), tag: tag.as_str().into(), ..values(&ip.to_string(), &name) };
+        match template.render(&values) {
+            Ok(url) => {
+                prop_assert_eq!((url.scheme(), url.port(), url.username(), url.fragment()), ("http", Some(81), "", None));
+                let host = match ip {
+                    IpAddr::V4(ip) => reqwest::Url::parse(&format!("http://{ip}/")),
+                    IpAddr::V6(ip) => reqwest::Url::parse(&format!("http://[{ip}]/")),
+                };
+                let host = host.expect("a host");
+                prop_assert_eq!(url.host(), host.host());
+                let segments: Vec<&str> = url.path_segments().expect("some").collect();
+                prop_assert_eq!(segments.len(), 3);
+                prop_assert_eq!(segments[0], "a");
+                let pairs: Vec<_> = url.query_pairs().collect();
+                prop_assert_eq!(pairs.len(), 2);
+                prop_assert_eq!((&*pairs[0].0, &*pairs[0].1), ("t", tag.as_str()));
+            }
+            Err(error) => prop_assert!(matches!(error, RenderError::Dots | RenderError::Url), "{}", error),
+        }
+    }
+
+    /// A name in the host is one label of it, or there is no target.
+    #[test]
+    fn a_label_is_a_label(name in hostile()) {
+        let template = Template::parse("https://{device_name}.plant.example/").expect("good");
+        if let Ok(url) = template.render(&values("", &name)) {
+            let expected = format!("{}.plant.example", name.to_ascii_lowercase());
+            prop_assert_eq!(url.host_str(), Some(expected.as_str()));
+        }
+    }
+
+    /// No text makes the parser panic, and what it takes renders.
+    #[test]
+    fn any_template(text in hostile(), ip in any::<std::net::Ipv6Addr>()) {
+        let _ = HostTemplate::parse(&text);
+        if let Ok(template) = Template::parse(&format!("http://{text}")) {
+            let _ = template.render(&values(&ip.to_string(), "n"));
+        }
     }
 }
