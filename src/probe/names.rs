@@ -25,10 +25,15 @@ type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Se
 #[derive(Clone)]
 pub struct Names(Arc<Inner>);
 
+struct Kept {
+    until: Instant,
+    addresses: Vec<IpAddr>,
+}
+
 struct Inner {
     lookup: Box<Lookup>,
     slots: Semaphore,
-    kept: Mutex<HashMap<Box<str>, (Instant, Vec<IpAddr>)>>,
+    kept: Mutex<HashMap<Box<str>, Kept>>,
 }
 
 impl fmt::Debug for Names {
@@ -63,7 +68,7 @@ impl Names {
     /// As the system has them. They are not kept.
     pub async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let kept = || match self.0.kept.lock().get(name) {
-            Some((until, addresses)) if *until > Instant::now() => Some(addresses.clone()),
+            Some(kept) if kept.until > Instant::now() => Some(kept.addresses.clone()),
             Some(_) | None => None,
         };
         if let Some(addresses) = kept() {
@@ -79,7 +84,7 @@ impl Names {
         if all.len() >= MAX_KEPT {
             all.clear();
         }
-        all.insert(name.into(), (Instant::now() + KEPT_FOR, addresses.clone()));
+        all.insert(name.into(), Kept { until: Instant::now() + KEPT_FOR, addresses: addresses.clone() });
         Ok(addresses)
     }
 }

@@ -112,7 +112,7 @@ proptest! {
         let begin_all = |queue: &mut Queue<u32, u32>, running: &mut Vec<Start<u32>>, now: Instant| {
             queue.promote(now);
             // Three hosts, and some that have none.
-            let host_of = |job: &u32| (job % 4 > 0).then(|| (job % 4).to_string().into());
+            let host_of = |job: &u32| (!job.is_multiple_of(4)).then(|| (job % 4).to_string().into());
             while let Some(start) = queue.start(now, host_of) {
                 running.push(start);
             }
@@ -157,7 +157,7 @@ proptest! {
                 }
             }
         }
-        assert!(alive.is_empty(), "forgotten: {:?}", alive);
+        assert!(alive.is_empty(), "forgotten: {alive:?}");
         assert_eq!((queue.len(), queue.due.len(), queue.ready.len(), queue.hosts.len()), (0, 0, 0, 0));
     }
 }

@@ -89,11 +89,14 @@ impl Tls {
             (Some(_), true) => return Err(TlsError::Both),
             (Some(pem), false) => {
                 let roots = Arc::new(authorities(pem)?);
-                Some(finish(builder().map_err(setup)?.with_root_certificates(roots).with_no_client_auth()))
+                Some(finish(
+                    builder().map_err(|error| setup(&error))?.with_root_certificates(roots).with_no_client_auth(),
+                ))
             }
             (None, true) => {
                 let anybody = Arc::new(Anybody(provider()));
-                let builder = builder().map_err(setup)?.dangerous().with_custom_certificate_verifier(anybody);
+                let builder =
+                    builder().map_err(|error| setup(&error))?.dangerous().with_custom_certificate_verifier(anybody);
                 Some(finish(builder.with_no_client_auth()))
             }
             (None, false) => None,
@@ -150,7 +153,7 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error
     ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
 }
 
-fn setup(error: rustls::Error) -> TlsError {
+fn setup(error: &rustls::Error) -> TlsError {
     TlsError::Setup(error.to_string())
 }
 
