@@ -1,7 +1,7 @@
 //! Thousands of checks at once. Decides when a look is taken; what it says is its [`Prober`]'s word, what looks come to is
 //! the [`schedule`](super::schedule)'s.
 //!
-//! One task keeps time for all checks; one that waits is an entry in a [`Queue`] and no task, timer or buffer. Each look
+//! One task keeps time for all checks; one that waits is an entry in a queue and no task, timer or buffer. Each look
 //! that is being taken is a task, of which there are a few hundred at most, and few for one host.
 //!
 //! Nothing is stored. After a restart the caller adds what has no stored verdict, and nothing else: adding is idempotent
