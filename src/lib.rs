@@ -27,6 +27,7 @@
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |
 //! | [`gateway`] | what a device is told at this moment, by the planner's [`plan::gate`] | `plan` |
 //! | [`oci`] | what a registry may be asked and where it may be; what it says of images | `api` |
+//! | [`probe`] | what a look at a device says of it, and where looks may go; when they are taken | `api`, the address rules of `oci` |
 //! | [`manage`] | who may deliver | `registry` |
 //! | [`simulate`] | how devices behave, for trials | `api` |
 //! | [`cli`] | what runs in a process | all of these |
@@ -66,6 +67,7 @@ pub mod metrics;
 pub mod oci;
 pub mod ops;
 pub mod plan;
+pub mod probe;
 pub mod problem;
 pub mod record;
 pub mod registry;

@@ -4,7 +4,7 @@
 //! and everything is repeated and its median taken, because no machine that this runs on is quiet.
 //!
 //! `make bench` measures everything; `cargo bench --bench figures -- plan` only the planner (`match` the intake of
-//! pushes, `push` the webhook, `poll` the gateway, `fleet` a rollout), and then writes no results.
+//! pushes, `probe` health checks, `push` the webhook, `poll` the gateway, `fleet` a rollout), and then writes no results.
 
 mod audit;
 mod client;
@@ -15,6 +15,7 @@ mod machine;
 mod matching;
 mod planner;
 mod poll;
+mod probe;
 mod process;
 mod row;
 mod stats;
@@ -65,6 +66,9 @@ async fn bench() -> anyhow::Result<()> {
     }
     if wants("match") {
         rows.extend(part("match", async { matching::measure() }).await?);
+    }
+    if wants("probe") {
+        rows.extend(part("probe", async { tokio::task::block_in_place(|| probe::measure(ALLOCATOR)) }).await?);
     }
     if wants("push") || wants("poll") || wants("fleet") {
         let control_plane = ControlPlane::start().await?;

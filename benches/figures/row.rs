@@ -11,25 +11,35 @@ pub struct Row {
     /// Absent: it could not be measured here, and the name says why.
     value: Option<f64>,
     unit: &'static str,
-    /// At most. Absent: a figure to know, without a promise.
+    /// At most, or at least. Absent: a figure to know, without a promise.
     limit: Option<f64>,
+    /// Which of the two.
+    #[serde(skip)]
+    at_least: bool,
     ok: Option<bool>,
 }
 
 impl Row {
     /// A figure with a promise.
     pub fn limited(name: impl Into<String>, value: f64, unit: &'static str, limit: f64) -> Self {
-        Self { name: name.into(), value: Some(rounded(value)), unit, limit: Some(limit), ok: Some(value <= limit) }
+        let ok = Some(value <= limit);
+        Self { name: name.into(), value: Some(rounded(value)), unit, limit: Some(limit), at_least: false, ok }
+    }
+
+    /// A figure with a promise of which more is better.
+    pub fn at_least(name: impl Into<String>, value: f64, unit: &'static str, limit: f64) -> Self {
+        let ok = Some(value >= limit);
+        Self { name: name.into(), value: Some(rounded(value)), unit, limit: Some(limit), at_least: true, ok }
     }
 
     /// A figure to know.
     pub fn known(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), value: Some(rounded(value)), unit, limit: None, ok: None }
+        Self { name: name.into(), value: Some(rounded(value)), unit, limit: None, at_least: false, ok: None }
     }
 
     /// A figure with a promise that could not be measured here.
     pub fn skipped(name: impl Into<String>, unit: &'static str, limit: f64) -> Self {
-        Self { name: name.into(), value: None, unit, limit: Some(limit), ok: None }
+        Self { name: name.into(), value: None, unit, limit: Some(limit), at_least: false, ok: None }
     }
 }
 
@@ -47,15 +57,16 @@ fn rounded(value: f64) -> f64 {
 pub fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or_default();
     let mut text = String::new();
-    for Row { name, value, unit, limit, ok } in rows {
+    for Row { name, value, unit, limit, at_least, ok } in rows {
         let value = value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-        let limit = limit.map_or_else(String::new, |limit| format!("at most {limit}"));
+        let bound = if *at_least { "at least" } else { "at most" };
+        let limit = limit.map_or_else(String::new, |limit| format!("{bound} {limit}"));
         let mark = match ok {
             Some(true) => "ok",
             Some(false) => "MISSED",
             None => "",
         };
-        text.push_str(&format!("{name:width$}  {value:>10} {unit:<14} {limit:<12} {mark}\n"));
+        text.push_str(&format!("{name:width$}  {value:>10} {unit:<14} {limit:<13} {mark}\n"));
     }
     text
 }

@@ -20,6 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["metrics", "problem"]),
     ("ops", &["metrics"]),
     ("oci", &["api", "clock"]),
+    // Its addresses are judged by the rules for registries, and its Secrets hidden alike.
+    ("probe", &["api", "oci", "shutdown"]),
     ("resolver", &["api", "oci"]),
     ("record", &["api", "registry", "resolver"]),
     ("controller", &["api", "registry", "plan", "oci", "resolver", "record", "clock", "shutdown"]),

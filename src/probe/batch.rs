@@ -1,0 +1,92 @@
+//! When all devices of a batch fall silent at once, it is us. Pure.
+
+use std::time::Duration;
+
+use super::verdict::{Doubt, Outcome};
+
+/// So many devices at least: that one or two are dead says nothing about us.
+pub const MIN_ALL: usize = 3;
+
+/// One device's result, and when it came, from any common beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// What was found.
+    pub outcome: Outcome,
+    /// When.
+    pub at: Duration,
+}
+
+/// Whether these results, one of every device of a batch, are no evidence against the devices: every one of them is that
+/// nothing came back at all, and they came within `instant` of each other. Who judges a batch passes what one check may
+/// take ([`Schedule::longest`](super::schedule::Schedule::longest)): a large batch is looked at in several goes.
+///
+/// Refusals don't count, though they come all at once, too: a refusal is an answer, and just what a bad image makes of a
+/// whole batch.
+#[must_use]
+pub fn is_ours(results: &[Finished], instant: Duration) -> bool {
+    let silent = |result: &Finished| match result.outcome {
+        Outcome::Failed { reason, .. } => reason.might_be_ours(),
+        Outcome::Passed | Outcome::Unknown { .. } => false,
+    };
+    let (first, last) = (results.iter().map(|result| result.at).min(), results.iter().map(|result| result.at).max());
+    results.len() >= MIN_ALL
+        && results.iter().all(silent)
+        && last.zip(first).is_some_and(|(last, first)| last - first <= instant)
+}
+
+/// The results as they count: [`Doubt::AllAtOnce`] for all where [`is_ours`], else as they are.
+pub fn reconsider(results: &mut [Finished], instant: Duration) {
+    if !is_ours(results, instant) {
+        return;
+    }
+    let message = format!("all {} devices were silent within {} s", results.len(), instant.as_secs());
+    for result in results {
+        result.outcome = Outcome::unknown(Doubt::AllAtOnce, &message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::verdict::Failure;
+    use super::*;
+
+    const INSTANT: Duration = Duration::from_secs(5);
+
+    fn at(seconds: u64, outcome: Outcome) -> Finished {
+        Finished { outcome, at: Duration::from_secs(seconds) }
+    }
+
+    fn failed(reason: Failure) -> Outcome {
+        Outcome::failed(reason, "")
+    }
+
+    #[test]
+    fn all_or_not() {
+        let silent = || failed(Failure::Unanswered);
+        for (what, results, expected) in [
+            ("nobody", vec![], false),
+            ("one", vec![at(0, silent())], false),
+            ("two", vec![at(0, silent()), at(0, silent())], false),
+            ("three", vec![at(7, silent()), at(9, silent()), at(12, silent())], true),
+            ("not at once", vec![at(7, silent()), at(9, silent()), at(13, silent())], false),
+            ("one passed", vec![at(0, silent()), at(0, silent()), at(0, silent()), at(0, Outcome::Passed)], false),
+            ("one refused", vec![at(0, silent()), at(0, silent()), at(0, failed(Failure::Refused))], false),
+            ("all refused", vec![at(0, failed(Failure::Refused)); 9], false),
+            ("all with status 500", vec![at(0, failed(Failure::Status)); 9], false),
+            (
+                "one unknown already",
+                vec![at(0, silent()), at(0, silent()), at(0, Outcome::unknown(Doubt::Dns, ""))],
+                false,
+            ),
+        ] {
+            assert_eq!(is_ours(&results, INSTANT), expected, "{what}");
+            let mut after = results.clone();
+            reconsider(&mut after, INSTANT);
+            if expected {
+                assert!(after.iter().all(|result| result.outcome.label() == "AllAtOnce"), "{what}");
+            } else {
+                assert_eq!(after, results, "{what}");
+            }
+        }
+    }
+}
