@@ -51,6 +51,8 @@
 #[path = "../it/plan_support/build.rs"]
 #[allow(dead_code, reason = "a kit shared with other tests")]
 mod build;
+mod effects;
+mod fleet;
 mod mutants;
 mod never;
 mod objects;
@@ -66,9 +68,9 @@ use std::time::Instant;
 
 use stateright::{Checker, DiscoveryClassification, HasDiscoveries, Model as _};
 
+use fleet::Fleet;
 use mutants::Mutant;
 use scenario::Scenario;
-use steps::Fleet;
 
 /// Fewer than that would be no proof worth the name.
 const LEAST: usize = 1_000_000;

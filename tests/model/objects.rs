@@ -67,29 +67,34 @@ impl Image {
 
 /// Contents of one kind, by number; 0 is an object that is not there.
 pub struct Table<T> {
-    inner: RwLock<(HashMap<String, u16>, Vec<Arc<T>>)>,
+    inner: RwLock<Contents<T>>,
+}
+
+struct Contents<T> {
+    ids: HashMap<String, u16>,
+    all: Vec<Arc<T>>,
 }
 
 impl<T> Table<T> {
     pub fn new() -> Self {
-        Self { inner: RwLock::new((HashMap::new(), Vec::new())) }
+        Self { inner: RwLock::new(Contents { ids: HashMap::new(), all: Vec::new() }) }
     }
 
     /// The number of a content, by a text that tells it from all others.
     pub fn id(&self, key: String, make: impl FnOnce() -> T) -> u16 {
-        if let Some(id) = self.inner.read().0.get(&key) {
+        if let Some(id) = self.inner.read().ids.get(&key) {
             return *id;
         }
         let mut inner = self.inner.write();
-        let (keys, contents) = &mut *inner;
-        *keys.entry(key).or_insert_with(|| {
-            contents.push(Arc::new(make()));
-            u16::try_from(contents.len()).expect("fewer contents than that")
+        let Contents { ids, all } = &mut *inner;
+        *ids.entry(key).or_insert_with(|| {
+            all.push(Arc::new(make()));
+            u16::try_from(all.len()).expect("fewer contents than that")
         })
     }
 
     pub fn get(&self, id: u16) -> Arc<T> {
-        Arc::clone(&self.inner.read().1[usize::from(id) - 1])
+        Arc::clone(&self.inner.read().all[usize::from(id) - 1])
     }
 }
 

@@ -9,9 +9,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use tranche::api::rollout::Phase;
 
+use crate::fleet::Fleet;
 use crate::objects::Image;
 use crate::state::State;
-use crate::steps::Fleet;
 
 /// How a run ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

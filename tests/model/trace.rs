@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use stateright::Path;
 
+use crate::fleet::Fleet;
 use crate::objects::{DeviceFacts, RolloutFacts};
 use crate::state::{Agent, State};
-use crate::steps::{Fleet, Step};
+use crate::steps::Step;
 
 /// The story of a path.
 pub fn story(fleet: &Fleet, path: Path<State, Step>) -> String {
