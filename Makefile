@@ -4,7 +4,7 @@ CONTROL_PLANE := target/controlplane/controlplane
 HELM := target/tools/helm
 REGISTRY := target/registry/registry
 
-.PHONY: demo test test-unit lint vet fmt fuzz bench crds control-plane registry tools doc clean help
+.PHONY: demo test test-unit model lint vet fmt fuzz bench crds control-plane registry tools doc clean help
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +22,14 @@ test: lint control-plane registry tools ## Everything: lints, unit, property, si
 	cargo test --locked --lib --bins --examples
 	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) TRANCHE_HELM=$(abspath $(HELM)) TRANCHE_REGISTRY=$(abspath $(REGISTRY)) \
 		cargo test --locked --test it
+	cargo test --locked --test model
 	cargo test --locked --doc
 
 test-unit: ## Only what needs no control plane
 	cargo test --locked --lib
+
+model: ## Visit every state of the exhaustive model, then look for each seeded bug (MODEL_SCENARIO=stop: only scenarios named so)
+	@cargo test --locked --test model -- --nocapture --test-threads=1
 
 lint: ## Formatting, clippy, docs, licences and sources of dependencies
 	cargo fmt --check
