@@ -34,7 +34,7 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         .filter(|(member, (batch, progress))| {
             *progress == Progress::Waiting
                 && *batch <= open
-                && !belongs_to_newer(pass, member.view, &subject.image.repository)
+                && (reason == Reason::Release || !belongs_to_newer(pass, member.view, &subject.image.repository))
         })
         .map(|(member, (batch, _))| (*batch, member.rank, member))
         .collect();
