@@ -9,10 +9,7 @@ use kube::{Api, Client};
 use crate::api::ImageRef;
 use crate::api::policy::RegistryAccess;
 use crate::api::webhook::SecretRef;
-use crate::oci::{
-    Access, AuthoritiesError, Class, CredentialsError, Known, Manifest, Registries, RegistryError, Tags,
-    credentials_for,
-};
+use crate::oci::{Access, Class, Known, Manifest, Registries, RegistryError, Tags, credentials_for};
 
 /// Reading one Secret. A question to a registry has a limit of its own.
 const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,19 +154,14 @@ impl Resolver {
         if let Some(SecretRef { name }) = pull_secret_ref {
             let field = "pullSecretRef";
             let config = self.secret(namespace, name, DOCKER_CONFIG, field).await?;
-            let credentials = credentials_for(&config, repository).map_err(|error: CredentialsError| {
-                AskError::Secret { name: name.clone(), field, why: format!("can't be used: {error}") }
-            })?;
+            let credentials =
+                credentials_for(&config, repository).map_err(|error| cannot_be_used(name, field, &error))?;
             access = access.with_credentials(credentials);
         }
         if let Some(SecretRef { name }) = ca_secret_ref {
             let field = "caSecretRef";
             let pem = self.secret(namespace, name, CA, field).await?;
-            access = access.with_authorities(&pem).map_err(|error: AuthoritiesError| AskError::Secret {
-                name: name.clone(),
-                field,
-                why: format!("can't be used: {error}"),
-            })?;
+            access = access.with_authorities(&pem).map_err(|error| cannot_be_used(name, field, &error))?;
         }
         Ok(access)
     }
@@ -185,6 +177,10 @@ impl Resolver {
         let value = secret.data.unwrap_or_default().remove(key);
         value.map(|value| value.0).ok_or_else(|| unusable(format!("has no key {key}")))
     }
+}
+
+fn cannot_be_used(name: &str, field: &'static str, error: &dyn std::error::Error) -> AskError {
+    AskError::Secret { name: name.to_owned(), field, why: format!("can't be used: {error}") }
 }
 
 /// A push's own digest is what the answer is compared with, not what is asked for.

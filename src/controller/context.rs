@@ -172,14 +172,17 @@ impl Context {
 
     /// The readable policies that poll.
     #[must_use]
-    pub fn polling_policies(&self) -> Vec<ImageUpdatePolicy> {
+    pub fn polling_policies(&self) -> Vec<Arc<DeserializeGuard<ImageUpdatePolicy>>> {
         let Some((_, store)) = self.stores.get() else { return Vec::new() };
-        let polls = |policy: &&ImageUpdatePolicy| {
-            policy.spec.image.poll_interval.is_some()
-                && !policy.spec.suspend
-                && policy.metadata.deletion_timestamp.is_none()
-        };
-        store.state().iter().filter_map(|guard| guard.0.as_ref().ok()).filter(polls).cloned().collect()
+        let mut policies = store.state();
+        policies.retain(|guard| {
+            guard.0.as_ref().is_ok_and(|policy| {
+                policy.spec.image.poll_interval.is_some()
+                    && !policy.spec.suspend
+                    && policy.metadata.deletion_timestamp.is_none()
+            })
+        });
+        policies
     }
 
     /// Rollouts of a namespace that satisfy a condition.

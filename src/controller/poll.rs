@@ -106,10 +106,12 @@ impl Context {
     /// Policies whose turn it is.
     fn due_polls(&self) -> Vec<ImageUpdatePolicy> {
         let now = self.clock.now();
-        let policies = self.polling_policies();
+        let guards = self.polling_policies();
+        let policies = || guards.iter().filter_map(|guard| guard.0.as_ref().ok());
+        let there: HashSet<&str> = policies().filter_map(|policy| policy.metadata.uid.as_deref()).collect();
         let mut polls = self.polls.0.lock();
-        polls.retain(|uid, _| policies.iter().any(|policy| policy.metadata.uid.as_deref() == Some(uid)));
-        let is_due = |policy: &ImageUpdatePolicy| {
+        polls.retain(|uid, _| there.contains(uid.as_str()));
+        let is_due = |policy: &&ImageUpdatePolicy| {
             let poll = polls.entry(policy.uid().unwrap_or_default()).or_default();
             if poll.generation != policy.metadata.generation {
                 // Other rules may find other tags in the same list, and whoever mends something is not left waiting.
@@ -118,7 +120,7 @@ impl Context {
             // Spread over the first seconds: after a restart all policies are new.
             *poll.due.get_or_insert_with(|| now + signed(FIRST.mul_f64(rand::random_range(0.0..1.0)))) <= now
         };
-        policies.into_iter().filter(is_due).collect()
+        policies().filter(is_due).cloned().collect()
     }
 }
 

@@ -208,31 +208,16 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     // The registry is asked last, since its word may change while something else is waited for; but what can't start must
     // not take another's place.
     let takes_over = policy.on_new_image() == OnNewImage::Replace;
-    let early = if takes_over { Some(resolved(pass, policy, &image)?) } else { None };
-    if let Some(None) = early {
-        return Ok(());
-    }
-    let holds_up = |sibling: &&Sibling| !comes_after(pass, sibling) && sibling.is_active() && !sibling.is_stuck;
-    let older = pass.observed.siblings.iter().filter(holds_up);
-    if let Some(older) = older.max_by(|a, b| a.age.cmp(&b.age)).map(|sibling| sibling.name.clone()) {
-        match policy.on_new_image() {
-            OnNewImage::Replace => return Err(WaitingOn::OlderRollout { rollout: older }),
-            OnNewImage::Queue => return Err(WaitingOn::Queue { rollout: older }),
-            OnNewImage::Ignore => {
-                let text =
-                    format!("not rolled out: rollout {older} was running, and the policy says onNewImage: Ignore");
-                end(pass, Phase::Superseded, &text);
-                return Ok(());
-            }
+    if !takes_over {
+        wait_for_older(pass, policy)?;
+        if pass.status.phase.is_terminal() {
+            return Ok(());
         }
     }
-    let digest = match early.flatten() {
-        Some(digest) => digest,
-        None => match resolved(pass, policy, &image)? {
-            Some(digest) => digest,
-            None => return Ok(()),
-        },
-    };
+    let Some(digest) = resolved(pass, policy, &image)? else { return Ok(()) };
+    if takes_over {
+        wait_for_older(pass, policy)?;
+    }
     let members = pass.observed.members;
     let boundaries = cohort::boundaries(members, &policy.sizes);
     let (plan, batches) = policy.resolve(pass.now, members.len(), &boundaries);
@@ -244,6 +229,22 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     let sizes = policy.batches.len();
     status::note(pass, "RolloutStarted", format!("{} devices in {sizes} batches", members.len()));
     Ok(())
+}
+
+/// What an older rollout that runs means for this one, by the policy's word on new images.
+fn wait_for_older(pass: &mut Pass<'_>, policy: &ValidatedPolicy) -> Result<(), WaitingOn> {
+    let holds_up = |sibling: &&Sibling| !comes_after(pass, sibling) && sibling.is_active() && !sibling.is_stuck;
+    let older = pass.observed.siblings.iter().filter(holds_up).max_by(|a, b| a.age.cmp(&b.age));
+    let Some(rollout) = older.map(|sibling| sibling.name.clone()) else { return Ok(()) };
+    match policy.on_new_image() {
+        OnNewImage::Replace => Err(WaitingOn::OlderRollout { rollout }),
+        OnNewImage::Queue => Err(WaitingOn::Queue { rollout }),
+        OnNewImage::Ignore => {
+            let text = format!("not rolled out: rollout {rollout} was running, and the policy says onNewImage: Ignore");
+            end(pass, Phase::Superseded, &text);
+            Ok(())
+        }
+    }
 }
 
 /// Why something else came first, if so: a push may take long to be told of, or to get the registry's word.
