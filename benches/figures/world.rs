@@ -180,6 +180,7 @@ fn service(image: &str) -> ReportedService {
         name: "app".into(),
         image: image.into(),
         status: "running".into(),
+        ..ReportedService::default()
     }
 }
 

@@ -164,6 +164,17 @@ pub struct ReportedService {
     /// The container's state in the engine's words: created, running, restarting, paused, exited, dead, removing.
     #[schemars(length(max = 32))]
     pub status: String,
+    /// The beginning of the container's id. Another one from the same image is a container that was started again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 12))]
+    pub container: String,
+    /// How often its container was started again since the service runs this image, as far as reports tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: i32,
+    /// What the image's own health check says, where the agent reports it: starting, healthy, unhealthy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16))]
+    pub health: String,
 }
 
 impl ReportedService {
@@ -172,6 +183,11 @@ impl ReportedService {
     pub fn is_running(&self) -> bool {
         self.status.eq_ignore_ascii_case("running")
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// A final verdict of one rollout on this device. Healthy is derived from what the device reports and not stored.

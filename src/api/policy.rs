@@ -9,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::check::HealthCheck;
 use super::schema;
 use super::webhook::SecretRef;
 
@@ -218,7 +219,7 @@ pub enum StrategyType {
 #[serde(rename_all = "camelCase")]
 pub struct Batch {
     /// `10%` or a number of devices, counted together with all batches before it.
-    #[schemars(schema_with = "schema::batch_size")]
+    #[schemars(schema_with = "schema::int_or_string")]
     #[x_kube(validation = schema::batch_size_rule())]
     pub size: IntOrString,
     /// Only devices with these labels may be in this batch.
@@ -271,75 +272,6 @@ pub enum Day {
     Fri,
     Sat,
     Sun,
-}
-
-/// One way of judging a device; exactly one kind of check.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = kube::core::Rule::new("[has(self.http), has(self.tcp), has(self.container)].filter(kind, kind).size() == 1")
-    .message("a health check needs exactly one of http, tcp and container"))]
-pub struct HealthCheck {
-    /// Unique within the policy.
-    #[schemars(length(min = 1, max = 63))]
-    pub name: String,
-    /// A request from the controller to the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<HttpCheck>,
-    /// A connection from the controller to the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tcp: Option<TcpCheck>,
-    /// What the device itself reports of its containers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub container: Option<ContainerCheck>,
-    /// For one attempt.
-    #[serde(default = "default_check_timeout")]
-    #[schemars(schema_with = "schema::duration")]
-    pub timeout: Duration,
-    /// How many attempts after the first.
-    #[serde(default = "default_retries")]
-    #[schemars(range(min = 0, max = 20))]
-    pub retries: i32,
-}
-
-/// `http` check.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpCheck {
-    /// With `{device_ip}`, `{device_name}`, `{device_uuid}`.
-    #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = schema::matches("^https?://.", "the url of a check starts with http:// or https://"))]
-    pub url: String,
-    /// The status that is healthy.
-    #[serde(default = "default_expected_status")]
-    #[schemars(range(min = 100, max = 599))]
-    pub expected_status: i32,
-    /// What the body must contain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256))]
-    pub body_contains: Option<String>,
-}
-
-/// `tcp` check.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TcpCheck {
-    /// With `{device_ip}`.
-    #[serde(default = "default_tcp_host")]
-    #[schemars(length(min = 1, max = 253))]
-    pub host: String,
-    /// 1 to 65535.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
-}
-
-/// `container` check: reported running, with the right image.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ContainerCheck {
-    /// Only this service. Absent: every service of the repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub service: Option<String>,
 }
 
 /// What happens when devices fail.
@@ -444,24 +376,8 @@ fn default_offline_after() -> Duration {
     std::time::Duration::from_secs(10 * 60).into()
 }
 
-fn default_check_timeout() -> Duration {
-    std::time::Duration::from_secs(30).into()
-}
-
 fn default_history_limit() -> i32 {
     10
-}
-
-fn default_retries() -> i32 {
-    3
-}
-
-fn default_expected_status() -> i32 {
-    200
-}
-
-fn default_tcp_host() -> String {
-    "{device_ip}".into()
 }
 
 fn default_time_zone() -> String {

@@ -9,7 +9,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{DeviceClaim, FailurePolicy, HealthCheck, Offer, StrategyType, Window};
+use super::check::HealthCheck;
+use super::policy::{DeviceClaim, FailurePolicy, Offer, StrategyType, Window};
 use super::schema;
 
 /// One image on its way to the devices of one policy.

@@ -12,6 +12,11 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
     text(32, &[matches(DURATION, "write a duration as a number and a unit (ms, s, m, h), such as 30s, 15m or 1h30m")])
 }
 
+/// A duration that is not zero.
+pub fn duration_from_1ms(_: &mut SchemaGenerator) -> Schema {
+    duration_from("1ms", "must be at least 1ms")
+}
+
 /// A duration of at least a second.
 pub fn duration_from_1s(_: &mut SchemaGenerator) -> Schema {
     duration_from("1s", "must be at least 1s")
@@ -38,6 +43,16 @@ pub fn percent(_: &mut SchemaGenerator) -> Schema {
     text(4, &[matches("^(100|[1-9]?[0-9])%$", "write a whole share from 0% to 100%, such as 20%")])
 }
 
+/// A decimal number as a text: fields have no floats.
+pub fn decimal(_: &mut SchemaGenerator) -> Schema {
+    text(32, &[matches(r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$", "write a decimal number as a text, such as \"0.05\"")])
+}
+
+/// A number, or a text that says more than a number can.
+pub fn int_or_string(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "x-kubernetes-int-or-string": true })
+}
+
 /// A rule that a text matches a regular expression, with words of ours. What the API server says of a schema's `pattern`
 /// is the pattern, which tells nobody what to write.
 #[must_use]
@@ -59,12 +74,7 @@ fn text(max_length: u32, rules: &[Rule]) -> Schema {
     json_schema!({ "type": "string", "maxLength": max_length, "x-kubernetes-validations": rules })
 }
 
-/// A share of a cohort (`10%`) or a count of devices (`5`).
-pub fn batch_size(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "x-kubernetes-int-or-string": true })
-}
-
-/// Each size by itself.
+/// Each size of a batch by itself: a share of a cohort (`10%`) or a count of devices (`5`).
 ///
 /// The API server limits what a rule may cost at worst, and takes an int-or-string for a text of megabytes whatever
 /// else its schema says. So it may be compared with literals, but neither matched nor cut nor compared with another.

@@ -10,7 +10,7 @@ use crate::plan::observed::{Knowledge, Member, Observed, PolicyState, Sibling};
 use crate::plan::rivals::{self, Rival};
 use crate::plan::subject::rollout_image;
 use crate::plan::validated::{Invalid, ValidatedPolicy};
-use crate::plan::{Plan, Resolution, Subject, WaitingOn, plan};
+use crate::plan::{Plan, Proofs, Resolution, Subject, WaitingOn, plan};
 
 use super::devices::Known;
 
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub knowledge: Knowledge,
     /// What the registry says of its tag.
     pub resolution: Resolution,
+    /// What was found by looking at its devices.
+    pub proofs: Proofs,
     /// Policies that go before its own.
     pub rivals: Vec<Rival>,
     /// Policies that are there, readable or not, or have rollouts left. `None`: not known.
@@ -68,6 +70,7 @@ impl Snapshot {
             devices,
             knowledge,
             resolution: Resolution::Unasked,
+            proofs: Proofs::default(),
             rivals: Vec::new(),
             living: None,
             others: BTreeSet::new(),
@@ -78,6 +81,12 @@ impl Snapshot {
     #[must_use]
     pub fn with_resolution(self, resolution: Resolution) -> Self {
         Self { resolution, ..self }
+    }
+
+    /// With what was found by looking at its devices.
+    #[must_use]
+    pub fn with_proofs(self, proofs: Proofs) -> Self {
+        Self { proofs, ..self }
     }
 
     /// With the names of the policies of its namespace, readable or not; `rollouts` are all that are there.
@@ -110,7 +119,7 @@ impl Snapshot {
             Some(Ok(policy)) => PolicyState::Valid(policy),
         };
         let subject: Result<Subject, WaitingOn> = Subject::new(&self.rollout, policy, &self.resolution);
-        let members = subject.as_ref().map(|subject| self.members(subject)).unwrap_or_default();
+        let members = subject.as_ref().map(|subject| self.members(subject, now)).unwrap_or_default();
         let observed = Observed {
             rollout: &self.rollout,
             policy,
@@ -118,6 +127,7 @@ impl Snapshot {
             siblings: &self.siblings,
             resolution: &self.resolution,
             members: &members,
+            proofs: &self.proofs,
             left: self.left(&subject, &members),
             // A gateway whose clock runs ahead must not make time go faster for devices.
             knowledge: Knowledge { as_of: self.knowledge.as_of.map(|at| at.min(now)), ..self.knowledge },
@@ -129,7 +139,7 @@ impl Snapshot {
 
     /// The rollout's devices.
     #[must_use]
-    pub fn members<'a>(&'a self, subject: &Subject) -> Vec<Member<'a>> {
+    pub fn members<'a>(&'a self, subject: &Subject, now: jiff::Timestamp) -> Vec<Member<'a>> {
         let name = self.rollout.name_any();
         let uid = self.rollout.uid().unwrap_or_default();
         let manager = crate::api::policy_manager(&self.rollout.spec.policy_ref.name);
@@ -144,6 +154,9 @@ impl Snapshot {
             rivals: &self.rivals,
             living: self.living.as_ref(),
             others: &self.others,
+            proofs: &self.proofs,
+            status: self.rollout.status.as_ref(),
+            now,
         };
         let seen = |known: &Known| jiff::Timestamp::from_second(known.seen).ok();
         self.devices.iter().filter_map(|known| member(&known.view, seen(known), &target)).collect()

@@ -87,8 +87,10 @@ pub struct OwnWrite {
 /// What the device reported last, as its status has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reported {
-    /// Its services, sorted, as JSON. Absent: it never reported.
+    /// Its services, sorted, as JSON, without their containers' ids: whole fleets share it. Absent: it never reported.
     pub services: Option<Arc<str>>,
+    /// The ids of its containers, in the order of services. Absent: none was reported.
+    pub containers: Option<Arc<str>>,
     /// Its address.
     pub address: Option<Arc<str>>,
     /// Its agent's version.
@@ -108,6 +110,7 @@ impl Reported {
             (condition.status == "True", interner.intern(&condition.reason), since)
         });
         Self {
+            containers: status.services.as_ref().and_then(|services| containers_text(services.clone())),
             services: status.services.map(|services| interner.intern(&services_text(services))),
             address: status.address.map(Into::into),
             agent_version: status.agent_version.map(|version| interner.intern(&version)),
@@ -121,13 +124,25 @@ impl Reported {
 #[must_use]
 pub fn services_text(mut services: Vec<ReportedService>) -> String {
     sort_services(&mut services);
+    for service in &mut services {
+        service.container.clear();
+    }
     json(&services)
+}
+
+/// The ids of containers in the one form in which they are compared.
+#[must_use]
+pub fn containers_text(mut services: Vec<ReportedService>) -> Option<Arc<str>> {
+    sort_services(&mut services);
+    let ids: Vec<&str> = services.iter().map(|service| service.container.as_str()).collect();
+    ids.iter().any(|id| !id.is_empty()).then(|| ids.join(" ").into())
 }
 
 /// The order in which services are written, so that a report in another order is no change.
 pub fn sort_services(services: &mut Vec<ReportedService>) {
     let key = |service: &ReportedService| {
-        (service.app.clone(), service.id, service.name.clone(), service.image.clone(), service.status.clone())
+        let ReportedService { app, id, name, image, status, container, restarts: _, health: _ } = service.clone();
+        (app, id, name, image, status, container)
     };
     services.sort_by_cached_key(key);
     services.dedup();

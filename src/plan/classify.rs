@@ -7,10 +7,13 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::api::rollout::ImageRolloutStatus;
 use crate::api::{ImageRef, policy_of_manager};
 
 use super::cohort::rank;
+use super::container;
 use super::observed::{DeviceView, EntryView, Evidence, Member, Standing};
+use super::proof::{Proof, Proofs};
 use super::rivals::Rival;
 use super::validated::Rules;
 
@@ -35,6 +38,12 @@ pub struct Target<'a> {
     pub living: Option<&'a BTreeSet<String>>,
     /// Rollouts of other policies.
     pub others: &'a BTreeSet<String>,
+    /// What was found by looking at its devices.
+    pub proofs: &'a Proofs,
+    /// How far it has come.
+    pub status: Option<&'a ImageRolloutStatus>,
+    /// For how long latecomers are there.
+    pub now: jiff::Timestamp,
 }
 
 impl Target<'_> {
@@ -71,7 +80,7 @@ pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &
         .enumerate()
         .filter(|(_, selector)| selector.matches(&view.labels))
         .fold(0, |mask, (index, _)| mask | 1 << index);
-    Some(Member {
+    let mut member = Member {
         view,
         // A device that carries its batch needs no rank any more; hashing is most of the cost of a pass.
         rank: if entry.is_some() { 0 } else { rank(target.uid, &view.name) },
@@ -79,12 +88,15 @@ pub fn member<'a>(view: &'a DeviceView, seen: Option<jiff::Timestamp>, target: &
         since: entry.map_or(0, |entry| entry.entry.release_time.0.as_second()),
         selected,
         batch: entry.map_or(0, |entry| u8::try_from(entry.entry.batch).unwrap_or(u8::MAX)),
+        proof: Proof::Passed,
         failed: view
             .verdict(repository, target.rollout)
             .filter(|update| target.wrote(&update.rollout, &update.time))
             .is_some_and(|update| update.verdict == crate::api::device::Verdict::Failed),
         standing: standing(view, target),
-    })
+    };
+    member.proof = target.proofs.proof(&member, target.rules, target.status, target.now);
+    Some(member)
 }
 
 fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
@@ -134,9 +146,13 @@ fn declares(view: &DeviceView, image: &ImageRef) -> bool {
 fn unaided(view: &DeviceView, target: &Target<'_>) -> Standing {
     match evidence(view, target) {
         Evidence::Running => Standing::RunsAlready,
-        Evidence::NoReport | Evidence::Missing | Evidence::OtherImage | Evidence::NotRunning => {
-            Standing::DeclaredAlready
-        }
+        Evidence::NoReport
+        | Evidence::Missing
+        | Evidence::OtherImage
+        | Evidence::NotRunning
+        | Evidence::Starting
+        | Evidence::Unhealthy
+        | Evidence::Restarts => Standing::DeclaredAlready,
     }
 }
 
@@ -160,15 +176,7 @@ fn evidence(view: &DeviceView, target: &Target<'_>) -> Evidence {
             }
         }
     }
-    for name in &target.rules.watched_services {
-        let reported = view.reported.iter().flatten().find(|reported| reported.name == *name);
-        match reported {
-            None => return Evidence::Missing,
-            Some(reported) if !reported.is_running() => worst = Evidence::NotRunning,
-            Some(_) => {}
-        }
-    }
-    worst
+    container::worse(worst, container::evidence(view, &target.image.repository, &target.rules.containers))
 }
 
 /// Whether every service runs what the device had before the release.

@@ -70,6 +70,8 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                 Progress::Updating(evidence) => {
                     DeviceWait::Updating { deadline: clock.due(member).map_or(Timestamp::MAX, second), evidence }
                 }
+                Progress::Proving => DeviceWait::Proving,
+                Progress::Doubtful => DeviceWait::Unproven { why: observed.doubt(member) },
                 Progress::Healthy => DeviceWait::Healthy,
                 Progress::RunsAlready => DeviceWait::RunsAlready,
                 Progress::Failed { .. } => {
@@ -77,7 +79,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                     let (reason, message) = match member.view.verdict(&subject.image.repository, name) {
                         Some(update) => (update.reason.clone(), update.message.clone()),
                         None => {
-                            let (reason, message) = release::failure(member, subject);
+                            let (reason, message) = release::failure(observed, member, subject);
                             (reason.to_owned(), message)
                         }
                     };

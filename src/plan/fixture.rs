@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::api::{Device, ImageRollout, ImageUpdatePolicy, ROLLOUT_FINALIZER};
 
 use super::classify::{Target, member};
+use super::proof::Proofs;
 use super::resolution::Resolution;
 use super::subject::Subject;
 use super::validated::ValidatedPolicy;
@@ -108,6 +109,7 @@ pub(crate) struct Fixture {
     pub(crate) seen: BTreeMap<String, Timestamp>,
     pub(crate) knowledge: Knowledge,
     pub(crate) resolution: Resolution,
+    pub(crate) proofs: Proofs,
     pub(crate) living: Option<std::collections::BTreeSet<String>>,
     pub(crate) now: Timestamp,
 }
@@ -126,6 +128,7 @@ impl Fixture {
             seen,
             knowledge,
             resolution: Resolution::Unasked,
+            proofs: Proofs::default(),
             living: None,
             now,
         }
@@ -166,6 +169,7 @@ impl Fixture {
             resolution: &self.resolution,
             members: &members,
             left: None,
+            proofs: &self.proofs,
             knowledge: self.knowledge,
         })
     }
@@ -181,6 +185,9 @@ impl Fixture {
             rivals: &[],
             living: self.living.as_ref(),
             others: &std::collections::BTreeSet::new(),
+            proofs: &self.proofs,
+            status: self.rollout.status.as_ref(),
+            now: self.now,
         };
         self.views.iter().filter_map(|view| member(view, self.seen.get(&view.name).copied(), &target)).collect()
     }

@@ -31,6 +31,7 @@ pub mod actions;
 pub mod advance;
 pub mod classify;
 pub mod cohort;
+mod container;
 pub mod deletion;
 pub mod explain;
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub mod lifecycle;
 pub mod observed;
 pub mod policy;
 pub mod progress;
+pub mod proof;
 pub mod release;
 pub mod report;
 pub mod resolution;
@@ -57,6 +59,7 @@ use jiff::Timestamp;
 
 pub use actions::{Action, Change, Reason};
 pub use observed::{DeviceView, Knowledge, Member, Observed, PolicyState, Sibling};
+pub use proof::{Finding, Proof, Proofs};
 pub use report::WaitingOn;
 pub use resolution::Resolution;
 pub use subject::Subject;

@@ -12,6 +12,7 @@ use crate::api::ImageRef;
 use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
 use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase, TriggerType};
 
+use super::proof::{Finding, Proof, Proofs};
 use super::report::WaitingOn;
 use super::resolution::Resolution;
 use super::services::{declared_services, declared_text, is_of};
@@ -301,8 +302,21 @@ pub struct Observed<'a> {
     pub members: &'a [Member<'a>],
     /// Devices that it leaves to a more specific policy, and one such policy.
     pub left: Option<(&'a str, usize)>,
+    /// What was found of its devices by looking at them.
+    pub proofs: &'a Proofs,
     /// How much is known of which devices are there.
     pub knowledge: Knowledge,
+}
+
+impl Observed<'_> {
+    /// Why a device could not be looked at.
+    #[must_use]
+    pub fn doubt(&self, member: &Member<'_>) -> String {
+        match self.proofs.of(member) {
+            Some(Finding::Unknown(why)) => why.clone(),
+            Some(Finding::Passed | Finding::Pending | Finding::Failed(_)) | None => String::new(),
+        }
+    }
 }
 
 /// A device as one rollout sees it, apart from the clock.
@@ -322,6 +336,8 @@ pub struct Member<'a> {
     pub batch: u8,
     /// The rollout's final verdict on it, already stored, is Failed.
     pub failed: bool,
+    /// What its health checks say, beside its reports.
+    pub proof: Proof,
     /// Where it stands.
     pub standing: Standing,
 }
@@ -363,4 +379,10 @@ pub enum Evidence {
     OtherImage,
     /// A service has the right image but its container is not running.
     NotRunning,
+    /// Its container runs, and the image's own health check hasn't passed yet.
+    Starting,
+    /// Its container runs, and the image's own health check fails.
+    Unhealthy,
+    /// Its container runs, and was started again more often than its check allows. It has failed.
+    Restarts,
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::api::rollout::{BatchStatus, Totals};
 
 use super::observed::{Evidence, Knowledge, Member, Standing};
+use super::proof::Proof;
 use super::validated::Rules;
 
 /// What is needed to tell a device's progress.
@@ -102,6 +103,10 @@ pub enum Progress {
     Conflict,
     /// Told the image, no verdict yet.
     Updating(Evidence),
+    /// Runs the image, and is being looked at.
+    Proving,
+    /// Runs the image, and could not be looked at. No deadline makes a verdict of that.
+    Doubtful,
     /// Runs the image well.
     Healthy,
     /// Ran the image before it was told to.
@@ -139,10 +144,21 @@ impl Progress {
             Standing::Unreleased if clock.is_missing(member) => Self::Missing,
             Standing::Unreleased => Self::Waiting,
             Standing::Released(_) if member.failed => Self::Failed { new: false, sent_back: false },
-            Standing::Released(Evidence::Running) => Self::Healthy,
+            Standing::Released(Evidence::Running) => Self::running(member, clock),
             // The gate moves it neither way, so its silence on the image says nothing about the image.
             Standing::Released(_) if member.view.hold => Self::Held { released: true },
             Standing::Released(evidence) => Self::updating(member, evidence, clock),
+        }
+    }
+
+    /// Of a device that runs the image.
+    fn running(member: &Member<'_>, clock: &Clock) -> Self {
+        match member.proof {
+            Proof::Passed => Self::Healthy,
+            Proof::Pending | Proof::Unknown | Proof::Failed if member.since <= clock.judged_since => Self::Healthy,
+            Proof::Pending => Self::Proving,
+            Proof::Unknown => Self::Doubtful,
+            Proof::Failed => Self::Failed { new: true, sent_back: false },
         }
     }
 
@@ -155,7 +171,7 @@ impl Progress {
         if member.since <= clock.judged_since {
             return Self::Healthy;
         }
-        if fetched && clock.is_overdue(member) {
+        if (fetched && clock.is_overdue(member)) || evidence == Evidence::Restarts {
             Self::Failed { new: true, sent_back: false }
         } else {
             Self::Updating(evidence)
@@ -186,6 +202,8 @@ pub struct Tally {
     pub unrecorded: i32,
     /// Released, no verdict.
     pub updating: i32,
+    /// Of these, those that could not be looked at.
+    pub doubtful: i32,
     /// Released and away before they could fetch it.
     pub unfetched: i32,
     /// When the first of those that are updating runs out of time, Unix seconds.
@@ -223,6 +241,12 @@ impl Tally {
                     (Some(first), Some(due)) => Some(first.min(due)),
                     (first, due) => first.or(due),
                 };
+            }
+            Progress::Proving | Progress::Doubtful => {
+                self.released += 1;
+                self.updated += 1;
+                self.updating += 1;
+                self.doubtful += i32::from(progress == Progress::Doubtful);
             }
             Progress::Healthy => {
                 self.released += 1;

@@ -6,8 +6,9 @@ use crate::api::time::whole_seconds;
 use super::actions::{Reason, set_entry, store_failure, withdrawn};
 use super::advance::{Judged, judge};
 use super::classify::previous_image;
-use super::observed::{Age, DeviceView, Evidence, Member, Standing};
+use super::observed::{Age, DeviceView, Evidence, Member, Observed, Standing};
 use super::progress::{Clock, Progress};
+use super::proof::Finding;
 use super::subject::Subject;
 use super::window::{Opening, opening};
 use super::{MAX_ACTIONS, Pass, lifecycle, rollback, status};
@@ -97,6 +98,8 @@ pub(crate) fn withdraw(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, 
             | Progress::DeclaredAlready
             | Progress::Conflict
             | Progress::Updating(_)
+            | Progress::Proving
+            | Progress::Doubtful
             | Progress::Healthy
             | Progress::RunsAlready
             | Progress::Failed { .. }
@@ -119,7 +122,7 @@ pub(crate) fn verdicts(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged) 
             return;
         }
         if let Progress::Failed { new: true, sent_back: _ } = progress {
-            let (reason, message) = failure(member, subject);
+            let (reason, message) = failure(pass.observed, member, subject);
             let repository = &subject.image.repository;
             let action = store_failure(member.view, repository, pass.name(), reason, &message, pass.now);
             pass.actions.push(action);
@@ -128,8 +131,17 @@ pub(crate) fn verdicts(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged) 
 }
 
 /// Why a device failed: one word and a sentence.
-pub(crate) fn failure(member: &Member<'_>, subject: &Subject) -> (&'static str, String) {
+pub(crate) fn failure(observed: &Observed<'_>, member: &Member<'_>, subject: &Subject) -> (&'static str, String) {
     match member.standing {
+        Standing::Released(Evidence::Running) => match observed.proofs.of(member) {
+            Some(Finding::Failed(why)) => ("HealthCheckFailed", format!("health check {why}")),
+            Some(Finding::Passed | Finding::Pending | Finding::Unknown(_)) | None => {
+                ("Failed", "its verdict is on record".into())
+            }
+        },
+        Standing::Released(Evidence::Restarts) => {
+            ("ContainerRestarts", format!("{} since it was told {}", Evidence::Restarts, subject.image))
+        }
         Standing::Released(evidence) => (
             "DeadlineExceeded",
             format!("{evidence} {} s or more after it was told {}", subject.rules.deadline, subject.image),

@@ -32,6 +32,8 @@ pub enum WaitingOn {
     Window { opens: Option<Timestamp> },
     Approval { batch: usize },
     Verdicts { batch: usize, pending: i32, devices: i32, deadline: Option<Timestamp> },
+    Probe { batch: usize, devices: i32, device: String, why: String },
+    Analysis { batch: usize, analysis: String, why: Option<String> },
     Capacity { batch: usize, limit: usize, unreleased: i32 },
     Soak { batch: usize, until: Timestamp },
     NobodyThere { batch: usize, devices: i32 },
@@ -63,6 +65,9 @@ impl WaitingOn {
             Self::Window { .. } => "WindowShut",
             Self::Approval { .. } => "AwaitingApproval",
             Self::Verdicts { .. } => "AwaitingVerdicts",
+            Self::Probe { .. } => "HealthUnknown",
+            Self::Analysis { why: None, .. } => "AwaitingAnalysis",
+            Self::Analysis { why: Some(_), .. } => "AnalysisUnknown",
             Self::Capacity { .. } => "MaxConcurrent",
             Self::Soak { .. } => "Soaking",
             Self::NobodyThere { .. } => "NobodyThere",
@@ -95,6 +100,8 @@ impl WaitingOn {
             | Self::Window { .. }
             | Self::Approval { .. }
             | Self::Verdicts { .. }
+            | Self::Probe { .. }
+            | Self::Analysis { .. }
             | Self::Capacity { .. }
             | Self::Soak { .. }
             | Self::GoingBack { .. }
@@ -164,6 +171,15 @@ impl fmt::Display for WaitingOn {
                     None => Ok(()),
                 }
             }
+            Self::Probe { batch, devices, device, why } => {
+                write!(f, "{devices} devices of batch {batch} can't be checked, which is no verdict; {device}: {why}")
+            }
+            Self::Analysis { batch, analysis, why: None } => {
+                write!(f, "analysis {analysis} is asked about batch {batch}")
+            }
+            Self::Analysis { batch, analysis: _, why: Some(why) } => {
+                write!(f, "batch {batch} can't be analysed, which is no verdict; {why}")
+            }
             Self::Capacity { batch, limit, unreleased } => write!(
                 f,
                 "{unreleased} devices of batch {batch} wait their turn: {limit} are being updated, which is maxConcurrent"
@@ -205,6 +221,8 @@ pub enum DeviceWait {
     DeclaredElsewhere,
     Updating { deadline: Timestamp, evidence: Evidence },
     Unfetched { since: Timestamp },
+    Proving,
+    Unproven { why: String },
     Failed { reason: String, message: String },
     SentBack { arrived: bool },
     Healthy,
@@ -232,6 +250,8 @@ impl DeviceWait {
             Self::DeclaredElsewhere => "DeclaredInApps",
             Self::Updating { .. } => "Updating",
             Self::Unfetched { .. } => "NotFetched",
+            Self::Proving => "CheckingHealth",
+            Self::Unproven { .. } => "HealthUnknown",
             Self::Failed { .. } => "Failed",
             Self::SentBack { arrived: true } => "RolledBack",
             Self::SentBack { arrived: false } => "RollingBack",
@@ -262,6 +282,8 @@ impl fmt::Display for DeviceWait {
             Self::DeclaredElsewhere => f.write_str("its apps declare this image already; nothing to release"),
             Self::Updating { deadline, evidence } => write!(f, "{evidence}; deadline {}", clock(*deadline)),
             Self::Unfetched { since } => write!(f, "deferred: released, but not seen since {}", clock(*since)),
+            Self::Proving => f.write_str("runs the image; its health is being checked"),
+            Self::Unproven { why } => write!(f, "runs the image, but can't be checked: {why}"),
             Self::Failed { reason, message } => write!(f, "failed ({reason}): {message}"),
             Self::SentBack { arrived: true } => f.write_str("is back on its previous image"),
             Self::SentBack { arrived: false } => {
@@ -281,6 +303,9 @@ impl fmt::Display for Evidence {
             Self::Missing => "reports no container for the service",
             Self::OtherImage => "reports another image",
             Self::NotRunning => "reports the image, but its container is not running",
+            Self::Starting => "runs the image, whose own health check has not passed yet",
+            Self::Unhealthy => "runs the image, whose own health check fails",
+            Self::Restarts => "runs the image, but its container is started again and again",
         })
     }
 }

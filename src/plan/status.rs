@@ -75,7 +75,7 @@ pub(crate) fn failed_devices(pass: &mut Pass<'_>, judged: &Judged) {
             let (reason, message) = match member.view.verdict(&subject.image.repository, pass.name()) {
                 Some(update) if !new => (update.reason.clone(), update.message.clone()),
                 Some(_) | None => {
-                    let (reason, message) = release::failure(member, subject);
+                    let (reason, message) = release::failure(pass.observed, member, subject);
                     (reason.to_owned(), message)
                 }
             };

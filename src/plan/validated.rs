@@ -7,9 +7,10 @@ use jiff::SignedDuration;
 use kube::core::Duration;
 
 use crate::api::ImageUpdatePolicy;
+use crate::api::check::{ContainerCheck, HealthCheck};
 use crate::api::image::ImageError;
 use crate::api::policy::{
-    Batch, DeviceClaim, FailureAction, HealthCheck, ImageUpdatePolicySpec, OnNewImage, RejectedImage, StrategyType,
+    Batch, DeviceClaim, FailureAction, ImageUpdatePolicySpec, OnNewImage, RejectedImage, StrategyType,
 };
 use crate::api::rollout::{BatchStatus, ResolvedPlan};
 use crate::registry::pattern::Pattern;
@@ -77,12 +78,14 @@ pub enum Invalid {
     /// Scheduled without windows.
     #[error("spec.strategy: type Scheduled needs at least one window")]
     NoWindow,
-    /// A check that this version can't run. A rollout that ignored it would promise more than it does.
-    #[error("spec.healthChecks[{0}]: {1} checks are not run by this version; use container")]
-    UnsupportedCheck(String, &'static str),
-    /// A check that is not exactly one kind.
-    #[error("spec.healthChecks[{0}]: set exactly one of http, tcp and container")]
-    Check(String),
+    /// A check that can never work.
+    #[error("spec.healthChecks[{name}]: {why}")]
+    Check {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// A policy that can be followed.
@@ -115,7 +118,6 @@ impl ValidatedPolicy {
         let spec = &policy.spec;
         let pattern = Pattern::parse(&spec.image.pattern).map_err(|error| Invalid::Pattern(error.to_string()))?;
         let tags = TagFilter::new(spec.tags.as_ref()).map_err(|error| Invalid::Tags(error.to_string()))?;
-        spec.health_checks.iter().try_for_each(supported)?;
         let batches = resolve_batches(spec);
         let sizes =
             batches.iter().enumerate().map(|(index, batch)| size(index, batch)).collect::<Result<Vec<_>, _>>()?;
@@ -218,8 +220,12 @@ pub struct Rules {
     pub max_concurrent: Option<usize>,
     /// When devices may be released.
     pub windows: Vec<Window>,
-    /// Services that must run beside those of the image, by name.
-    pub watched_services: Vec<String>,
+    /// What must be true of containers, beside that those of the image run.
+    pub containers: Vec<ContainerCheck>,
+    /// The other health checks of devices, by name: what they find comes as [`super::proof::Proofs`].
+    pub probes: Vec<String>,
+    /// The analyses of batches, by name.
+    pub analyses: Vec<String>,
     /// Failures tolerated in each batch, in hundredths.
     pub max_failure_percents: Vec<u8>,
     /// No batch is stopped half way before so many of its devices have a verdict.
@@ -271,11 +277,9 @@ impl Rules {
                 .collect::<Result<_, _>>()?,
             max_concurrent: plan.max_concurrent.and_then(|max| usize::try_from(max).ok()),
             windows,
-            watched_services: plan
-                .health_checks
-                .iter()
-                .filter_map(|check| check.container.as_ref().and_then(|container| container.service.clone()))
-                .collect(),
+            containers: plan.health_checks.iter().filter_map(|check| check.container.clone()).collect(),
+            probes: named(plan, |check| check.container.is_none() && check.analysis.is_none()),
+            analyses: named(plan, |check| check.analysis.is_some()),
             max_failure_percents: batches
                 .iter()
                 .map(|batch| batch.max_failure_rate.as_ref().unwrap_or(&plan.failure_policy.max_failure_rate))
@@ -314,13 +318,9 @@ pub(super) fn claims(
     if names.is_empty() { selector.matches(labels) } else { names.contains(name) }
 }
 
-fn supported(check: &HealthCheck) -> Result<(), Invalid> {
-    match (&check.http, &check.tcp, &check.container) {
-        (None, None, Some(_)) => Ok(()),
-        (Some(_), None, None) => Err(Invalid::UnsupportedCheck(check.name.clone(), "http")),
-        (None, Some(_), None) => Err(Invalid::UnsupportedCheck(check.name.clone(), "tcp")),
-        _ => Err(Invalid::Check(check.name.clone())),
-    }
+/// The names of some of a plan's checks.
+fn named(plan: &ResolvedPlan, which: impl Fn(&HealthCheck) -> bool) -> Vec<String> {
+    plan.health_checks.iter().filter(|check| which(check)).map(|check| check.name.clone()).collect()
 }
 
 pub(super) fn claim(devices: &DeviceClaim) -> Result<(Labels, std::collections::BTreeSet<String>), Invalid> {

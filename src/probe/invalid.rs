@@ -9,7 +9,7 @@ use super::tls::TlsError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCheck {
     /// Of several kinds, or of none.
-    #[error("a check must be exactly one of http, tcp and container")]
+    #[error("a check must be exactly one of http, tcp, container, webhook, job and analysis")]
     Kinds,
     /// Its URL.
     #[error("the url is wrong")]
@@ -32,6 +32,16 @@ pub enum InvalidCheck {
         /// Its name.
         name: String,
         /// What is wrong, in words that follow the name.
+        problem: &'static str,
+    },
+    /// A Secret without what is looked for in it.
+    #[error("key {key} of Secret {name} {problem}")]
+    Secret {
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+        /// What is wrong, in words that follow.
         problem: &'static str,
     },
     /// Too many headers.

@@ -41,7 +41,7 @@ mod headers;
 pub mod http;
 pub mod invalid;
 pub mod names;
-mod policy;
+pub mod policy;
 mod queue;
 pub mod schedule;
 pub mod statuses;

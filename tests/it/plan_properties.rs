@@ -306,7 +306,9 @@ proptest! {
         sim.settle();
         let liar = name(liar % story.devices);
         let before = sim.plan("web-v2");
-        let report = garbage.into_iter().map(|(app, image, status, id)| ReportedService { app, id, name: String::new(), image, status });
+        let report = garbage
+            .into_iter()
+            .map(|(app, image, status, id)| ReportedService { app, id, image, status, ..ReportedService::default() });
         sim.world.report(&liar, report.collect());
         let after = sim.plan("web-v2");
         let others = |actions: &[Action]| -> Vec<Action> { actions.iter().filter(|a| a.device != liar).cloned().collect() };

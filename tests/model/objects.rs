@@ -255,6 +255,7 @@ pub fn report(device: &mut Device, image: Image, ok: bool) {
         name: "web".into(),
         image: image.reference(),
         status: status.into(),
+        ..ReportedService::default()
     }]);
 }
 

@@ -11,8 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::super::record::Record;
-use super::super::shared::{Reported, services_text, sort_services};
+use super::super::shared::{Reported, containers_text, services_text, sort_services};
 use super::parse::Report;
+use super::restarts;
 use crate::api::condition::{self, condition};
 use crate::api::device::ReportedService;
 use crate::api::time::whole_seconds;
@@ -76,6 +77,7 @@ impl Write {
         let since = self.in_sync.last_transition_time.0.as_second();
         Reported {
             services: Some(intern(&services_text(self.services.clone()))),
+            containers: containers_text(self.services.clone()),
             address: self.address.clone(),
             agent_version: self.agent_version.clone(),
             version: self.version,
@@ -93,6 +95,7 @@ pub fn judge(record: &Record, known: &Reported, report: Report, live: bool, now:
     let Report { services: Some(mut services), version, address, agent_version } = report else {
         return Judgement::Liveness;
     };
+    restarts::count(known, &mut services);
     sort_services(&mut services);
     // What a report leaves out stays as it was: agents send these now and then only.
     let address = address.map(Into::into).or_else(|| known.address.clone());
@@ -101,6 +104,7 @@ pub fn judge(record: &Record, known: &Reported, report: Report, live: bool, now:
     let was_in_sync = known.in_sync.as_ref().map(|(status, _, _)| *status);
 
     let differs = known.services.as_deref() != Some(services_text(services.clone()).as_str())
+        || known.containers != containers_text(services.clone())
         || address != known.address
         || agent_version != known.agent_version
         || (version.is_some() && known.version.is_none());

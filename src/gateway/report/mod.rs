@@ -29,6 +29,7 @@ use crate::problem::Problem;
 
 pub mod judge;
 pub mod parse;
+mod restarts;
 
 /// A compressed body, at most. A report of 256 services compresses to a tenth of this.
 const MAX_COMPRESSED: usize = 256 << 10;

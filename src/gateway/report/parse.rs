@@ -17,6 +17,9 @@ const MAX_APP: usize = 64;
 const MAX_NAME: usize = 253;
 const MAX_IMAGE: usize = 512;
 const MAX_STATUS: usize = 32;
+/// As the container engine abbreviates them: enough to tell one container of a device from another.
+const MAX_CONTAINER: usize = 12;
+const MAX_HEALTH: usize = 16;
 const MAX_AGENT_VERSION: usize = 64;
 
 /// What a report says.
@@ -114,14 +117,37 @@ fn collect(app: &str, body: &Value, found: &mut Vec<ReportedService>) {
             name: bounded(service_name(service), MAX_NAME),
             image: bounded(service_image(service).unwrap_or_default(), MAX_IMAGE),
             status: bounded(&container_state(service), MAX_STATUS),
+            container: bounded(text_of(service, "containerId").unwrap_or_default(), MAX_CONTAINER),
+            restarts: restarts(service),
+            health: bounded(&health(service), MAX_HEALTH),
         });
     }
 }
 
+fn text_of<'a>(service: &'a Value, key: &str) -> Option<&'a str> {
+    service.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// How often the engine has started this very container again. Today's agents don't say.
+fn restarts(service: &Value) -> i32 {
+    let count = service.get("restartCount").and_then(Value::as_i64).unwrap_or_default();
+    i32::try_from(count.max(0)).unwrap_or(i32::MAX)
+}
+
+/// What the image's own health check says, as a word or as the engine's `{"Status": …}`. Today's agents don't say; an image
+/// without a check is none.
+fn health(service: &Value) -> String {
+    let word = match service.get("health") {
+        Some(Value::String(word)) => Some(word.as_str()),
+        Some(Value::Object(body)) => body.get("Status").or_else(|| body.get("status")).and_then(Value::as_str),
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_)) | None => None,
+    };
+    word.filter(|word| *word != "none").unwrap_or_default().to_lowercase()
+}
+
 /// The engine's own word for the container's state; where an agent sends only the coarse one, what that means.
 fn container_state(service: &Value) -> String {
-    let text = |key: &str| service.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
-    match (text("status"), text("state")) {
+    match (text_of(service, "status"), text_of(service, "state")) {
         (Some(status), _) => status.to_lowercase(),
         (None, Some("stopped")) => "exited".to_owned(),
         (None, Some(state)) => state.to_lowercase(),
@@ -142,7 +168,8 @@ mod tests {
     }
 
     fn container(app: &str, id: Option<i64>, name: &str, image: &str, status: &str) -> ReportedService {
-        ReportedService { app: app.into(), id, name: name.into(), image: image.into(), status: status.into() }
+        let (app, name, image, status) = (app.into(), name.into(), image.into(), status.into());
+        ReportedService { app, id, name, image, status, ..ReportedService::default() }
     }
 
     #[test]
@@ -157,7 +184,10 @@ mod tests {
         assert_eq!(
             report,
             Report {
-                services: Some(vec![container("1001", Some(1), "web", "acme/web:v2", "running")]),
+                services: Some(vec![ReportedService {
+                    container: "ab".into(),
+                    ..container("1001", Some(1), "web", "acme/web:v2", "running")
+                }]),
                 version: Some(2),
                 address: Some("10.0.0.7".into()),
                 agent_version: Some("1.0.547".into()),
@@ -185,6 +215,21 @@ mod tests {
         assert_eq!(report.version, None);
         assert_eq!(report.agent_version.as_deref(), Some("0.9"));
         assert_eq!(report.address.as_deref(), Some("fe80::1"));
+    }
+
+    #[test]
+    fn what_the_engine_says_of_a_container() {
+        for (service, expected) in [
+            (json!({"containerId": "0123456789abcdef"}), ("0123456789ab", 0, "")),
+            (json!({"containerId": 5, "restartCount": 3, "health": "Unhealthy"}), ("", 3, "unhealthy")),
+            (json!({"restartCount": -1, "health": {"Status": "starting"}}), ("", 0, "starting")),
+            (json!({"restartCount": "many", "health": {"Status": "none"}}), ("", 0, "")),
+            (json!({"restartCount": 1i64 << 40, "health": "none"}), ("", i32::MAX, "")),
+        ] {
+            let services = read(&json!({"apps": {"1": {"services": [service]}}})).services.unwrap();
+            let found = &services[0];
+            assert_eq!((found.container.as_str(), found.restarts, found.health.as_str()), expected, "{service}");
+        }
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Agent {
             name: name.clone(),
             image: image.clone(),
             status: status.clone(),
+            ..ReportedService::default()
         });
         services.collect()
     }

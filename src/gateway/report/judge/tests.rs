@@ -38,7 +38,14 @@ fn record(generation: i64, entry: bool, status: &Value) -> Record {
 }
 
 fn service(id: i64, image: &str, status: &str) -> ReportedService {
-    ReportedService { app: "1".into(), id: Some(id), name: String::new(), image: image.into(), status: status.into() }
+    ReportedService {
+        app: "1".into(),
+        id: Some(id),
+        name: String::new(),
+        image: image.into(),
+        status: status.into(),
+        ..ReportedService::default()
+    }
 }
 
 fn report(web: &str, version: Option<i64>) -> Report {
