@@ -98,7 +98,7 @@ impl World {
     pub fn look(&self) -> anyhow::Result<Look<'_>> {
         let subject =
             Subject::new(&self.0.rollout, self.policy(), &self.0.resolution).map_err(|why| anyhow::anyhow!("{why}"))?;
-        Ok(Look { world: self, members: self.0.members(&subject), subject })
+        Ok(Look { world: self, members: self.0.members(&subject, now()), subject })
     }
 
     fn policy(&self) -> PolicyState<'_> {
@@ -148,6 +148,7 @@ impl Look<'_> {
             resolution: &world.0.resolution,
             members,
             left: None,
+            proofs: &world.0.proofs,
             knowledge: world.0.knowledge,
         }
     }
@@ -155,7 +156,7 @@ impl Look<'_> {
     /// What a pass does before the planner: copies the list of devices, and looks at each.
     pub fn gather(&self) -> impl Sized + '_ {
         let Snapshot { devices, .. } = &self.world.0;
-        (devices.clone(), self.world.0.members(&self.subject))
+        (devices.clone(), self.world.0.members(&self.subject, now()))
     }
 }
 

@@ -53,10 +53,10 @@ pub struct HealthCheck {
     #[serde(default = "default_interval")]
     #[schemars(schema_with = "schema::duration")]
     pub interval: Duration,
-    /// From when the device is seen running the image (or the batch soaks) to the first attempt.
-    #[serde(default = "default_initial_delay")]
+    /// From when the device is seen running the image (or the batch soaks) to the first attempt. Absent: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
-    pub initial_delay: Duration,
+    pub initial_delay: Option<Duration>,
     /// So many attempts in a row must succeed.
     #[serde(default = "default_success_threshold")]
     #[schemars(range(min = 1, max = 20))]
@@ -265,10 +265,6 @@ fn default_retries() -> i32 {
 
 fn default_interval() -> Duration {
     std::time::Duration::from_secs(2).into()
-}
-
-fn default_initial_delay() -> Duration {
-    std::time::Duration::ZERO.into()
 }
 
 fn default_success_threshold() -> i32 {

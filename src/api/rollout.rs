@@ -387,6 +387,9 @@ pub struct BatchStatus {
     /// Of these, offline, held or in conflict: they block nothing.
     #[serde(default)]
     pub deferred: i32,
+    /// The analysis that failed, if one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_analysis: Option<FailedAnalysis>,
     /// Failures that a person has acknowledged: this batch only stops the rollout for more than that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub acknowledged: i32,
@@ -396,6 +399,20 @@ pub struct BatchStatus {
     /// When its last device got its verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
+}
+
+/// An analysis of a batch that failed. It counts as one failure that no budget tolerates.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedAnalysis {
+    /// When.
+    pub time: Time,
+    /// Why, beginning with the name of the analysis.
+    #[schemars(length(max = 512))]
+    pub message: String,
+    /// A person has acknowledged it: the batch isn't analysed any more.
+    #[serde(default)]
+    pub acknowledged: bool,
 }
 
 /// Sums over the batches.

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::preflight;
 use crate::clock::Clock;
+use crate::controller::probes::Probes;
 use crate::controller::{self, Context};
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
@@ -23,6 +24,7 @@ use crate::manage::{
 use crate::metrics::Metrics;
 use crate::oci::{AddressRules, Registries};
 use crate::ops::{self, Readiness};
+use crate::probe::{Guard, Names, Network};
 use crate::record::Recorder;
 use crate::resolver::Resolver;
 use crate::server::{self, ServerConfig, with_problems};
@@ -68,6 +70,13 @@ pub struct RunArgs {
     /// such as `127.0.0.0/8`, by commas
     #[arg(long, env = "TRANCHE_REGISTRY_ALLOW_ADDRESSES", default_value_t = AddressRules::default(), value_name = "CIDRS")]
     pub registry_allow_addresses: AddressRules,
+    /// Networks that health checks of devices may reach besides the device's own reported address, by commas
+    #[arg(long, env = "TRANCHE_CHECK_NETWORKS", value_delimiter = ',', value_parser = manage::source::network, value_name = "CIDR")]
+    pub check_networks: Vec<ipnet::IpNet>,
+    /// Addresses that health checks may reach although they are loopback, link-local or a cloud's metadata service, by
+    /// commas
+    #[arg(long, env = "TRANCHE_CHECK_ALLOW_ADDRESSES", default_value_t = AddressRules::default(), value_name = "CIDRS")]
+    pub check_allow_addresses: AddressRules,
     /// Networks of proxies whose X-Forwarded-For (or Forwarded) says who delivers, for limits by source [default: none]
     #[arg(
         long,
@@ -107,6 +116,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tls_key,
         webhook_auth,
         registry_allow_addresses,
+        check_networks,
+        check_allow_addresses,
         trusted_proxies,
         presence_interval,
         log_format,
@@ -136,7 +147,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let registries = Registries::new(registry_allow_addresses, Clock::default());
     let mut parts = Parts { tasks: JoinSet::new(), routes: Router::new(), readiness: Vec::new() };
     if wants(Component::Controller) {
-        parts.controller(&client, &namespace, registries.clone(), &metrics, &shutdown);
+        let probes = Probes::new(Network(Guard::new(check_allow_addresses, Names::system())), check_networks);
+        parts.controller(&client, &namespace, registries.clone(), probes, &metrics, &shutdown);
     }
     if wants(Component::Gateway) {
         let config = GatewayConfig { presence_interval, ..GatewayConfig::new(&namespace) };
@@ -197,12 +209,14 @@ impl Parts {
         client: &Client,
         namespace: &str,
         registries: Registries,
+        probes: Probes,
         metrics: &Metrics,
         shutdown: &Shutdown,
     ) {
         let counters = controller::metrics::ControllerMetrics::default();
         metrics.register(|registry| counters.register(registry));
-        let context = Context::new(client.clone(), Some(namespace.to_owned()), counters, Clock::default(), registries);
+        let namespace = Some(namespace.to_owned());
+        let context = Context::new(client.clone(), namespace, counters, Clock::default(), registries, probes);
         let index = Arc::clone(&context);
         self.readiness.push(Readiness::new("controller", move || {
             if index.devices.is_complete() { Ok(()) } else { Err("the devices have not been listed yet".into()) }

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use super::backoff::Backoff;
 use super::devices::{DeviceIndex, is_older};
 use super::poll::Polls;
+use super::probes::Probes;
 use super::resolve::Answers;
 use crate::oci::Registries;
 use crate::record;
@@ -67,6 +68,8 @@ pub struct Context {
     pub answers: Answers,
     /// Where the polling of policies stands.
     pub polls: Polls,
+    /// Health checks of devices.
+    pub probes: Probes,
     /// Counters.
     pub metrics: ControllerMetrics,
     /// What the planner is told to be now.
@@ -87,7 +90,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// For one process, which goes by that clock and asks these registries.
+    /// For one process, which goes by that clock, asks these registries and looks at devices so.
     #[must_use]
     pub fn new(
         client: Client,
@@ -95,6 +98,7 @@ impl Context {
         metrics: ControllerMetrics,
         clock: Clock,
         registries: Registries,
+        probes: Probes,
     ) -> Arc<Self> {
         let (trigger, triggered) = mpsc::channel(TRIGGER_QUEUE);
         let (policy_trigger, policies_triggered) = mpsc::channel(TRIGGER_QUEUE);
@@ -105,6 +109,7 @@ impl Context {
             recorder: record::Recorder::new(client.clone(), resolver.clone()),
             answers: Answers::new(resolver),
             polls: Polls::default(),
+            probes,
             client,
             namespace,
             devices: DeviceIndex::default(),
@@ -324,6 +329,7 @@ mod tests {
             ControllerMetrics::default(),
             Clock::default(),
             Registries::new(AddressRules::default(), Clock::default()),
+            Probes::default(),
         );
         let (rollouts, mut rollouts_writer) = reflector::store();
         let (policies, mut policies_writer) = reflector::store();

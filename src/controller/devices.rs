@@ -204,6 +204,11 @@ impl DeviceIndex {
         self.complete.send_modify(|complete| complete.1 = true);
     }
 
+    /// Has the rollouts of a repository looked at with the next flush.
+    pub fn mark(&self, mark: Mark) {
+        self.state.write().marks.insert(mark);
+    }
+
     /// Repositories whose rollouts should be looked at, and namespaces whose every running rollout should, since the
     /// last call.
     #[must_use]
@@ -262,6 +267,8 @@ fn repositories(view: &DeviceView) -> BTreeSet<String> {
 fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
     let DeviceView {
         name,
+        display_name,
+        address,
         labels,
         resource_version: _,
         uid,
@@ -275,6 +282,8 @@ fn same_apart_from_revision(a: &DeviceView, b: &DeviceView) -> bool {
         connected: _,
     } = a;
     *name == b.name
+        && *display_name == b.display_name
+        && *address == b.address
         && *uid == b.uid
         && *labels == b.labels
         && *hold == b.hold

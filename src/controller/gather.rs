@@ -13,6 +13,7 @@ use crate::plan::validated::{Invalid, ValidatedPolicy};
 use crate::plan::{Plan, Proofs, Resolution, Subject, WaitingOn, plan};
 
 use super::devices::Known;
+use crate::probe::{Check, InvalidCheck};
 
 /// A consistent copy of what one pass over one rollout needs.
 #[derive(Debug)]
@@ -60,9 +61,8 @@ impl Snapshot {
             })
             .map(Sibling::new)
             .collect();
-        let policy = policy.map(|policy| {
-            policy.and_then(|policy| ValidatedPolicy::new(&policy).map_err(|error: Invalid| error.to_string()))
-        });
+        let policy = policy
+            .map(|policy| policy.and_then(|policy| validate(&policy).map_err(|error: Invalid| error.to_string())));
         Self {
             rollout,
             policy,
@@ -177,6 +177,19 @@ impl Snapshot {
         let rival = self.rivals.iter().find(|rival| rival.claims(&first.view.name, &first.view.labels))?;
         Some((&rival.policy, devices.len()))
     }
+}
+
+/// A policy that can be followed, and whose health checks can work.
+///
+/// # Errors
+/// The first thing that makes no sense.
+pub fn validate(policy: &ImageUpdatePolicy) -> Result<ValidatedPolicy, Invalid> {
+    let valid = ValidatedPolicy::new(policy)?;
+    for check in &policy.spec.health_checks {
+        let wrong = |error: InvalidCheck| Invalid::Check { name: check.name.clone(), why: error.sentence() };
+        Check::of(check, &[], None).map_err(wrong)?;
+    }
+    Ok(valid)
 }
 
 fn same_repository(a: &ImageRollout, b: &ImageRollout) -> bool {

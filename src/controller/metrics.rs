@@ -15,6 +15,7 @@ pub struct ControllerMetrics {
     failures: Family<Label, Counter>,
     writes: Family<Label, Counter>,
     events: Counter,
+    checks: Family<Label, Counter>,
     /// Devices known.
     pub devices: Gauge,
 }
@@ -22,11 +23,12 @@ pub struct ControllerMetrics {
 impl ControllerMetrics {
     /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
-        let Self { passes, failures, writes, events, devices } = self;
+        let Self { passes, failures, writes, events, checks, devices } = self;
         registry.register("reconciles", "Passes that went well, by kind", passes.clone());
         registry.register("reconcile_failures", "Passes that failed, by error", failures.clone());
         registry.register("writes", "Writes to the API server, by reason", writes.clone());
         registry.register("events", "Kubernetes Events published", events.clone());
+        registry.register("health_checks", "Health checks that came to a result, by what it was", checks.clone());
         registry.register("devices", "Devices known to the controller", devices.clone());
     }
 
@@ -43,6 +45,11 @@ impl ControllerMetrics {
     /// Something was written.
     pub fn wrote(&self, reason: &'static str) {
         self.writes.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// A health check came to a result.
+    pub fn probed(&self, outcome: &'static str) {
+        self.checks.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// An Event was published.

@@ -8,7 +8,8 @@
 //! | status | `status.rs` | yes: first, as the lock and the record |
 //! | apply | `apply.rs` | yes: devices, only under a stored status |
 //!
-//! Registries are asked beside the passes, by `resolve.rs` (what a tag stands for) and `poll.rs` (pushes that nobody told of).
+//! Registries are asked beside the passes, by `resolve.rs` (what a tag stands for) and `poll.rs` (pushes that nobody told of);
+//! so are devices, by `probes.rs` (health checks).
 //!
 //! Devices are not kept as objects but as projections ([`devices::DeviceIndex`]); changes of theirs mark the rollouts of
 //! their repositories, and those are reconciled at most every [`FLUSH`]. Safety rests on resourceVersion preconditions,
@@ -25,6 +26,7 @@ pub mod metrics;
 pub mod policy;
 pub mod poll;
 pub mod presence;
+pub mod probes;
 pub mod resolve;
 pub mod rollout;
 pub mod status;
@@ -110,9 +112,10 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
             policy::finished(&context, result);
             std::future::ready(())
         });
-    let asking = futures::future::join(
+    let asking = futures::future::join3(
         context.answers.serve(&context, shutdown.clone()),
         poll::serve(Arc::clone(&context), shutdown.clone()),
+        context.probes.serve(&context, shutdown.clone()),
     );
     futures::future::join4(rollout_runs, policy_runs, context.tell_when_listed(), asking).await;
     background.await

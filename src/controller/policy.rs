@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
 use crate::plan::policy::{Beside, plan_policy};
 use crate::plan::rivals::{self, Rival};
-use crate::plan::validated::ValidatedPolicy;
 
 use super::backoff::jittered;
 use super::context::{Context, PolicyRef};
 use super::error::{Class, Error};
+use super::gather::validate;
 use super::{RECONCILE_TIMEOUT, RESYNC, unreadable};
 
 /// One pass, bounded in time.
@@ -53,7 +53,7 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let namespace = policy.namespace().unwrap_or_default();
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
-    let valid = ValidatedPolicy::new(policy);
+    let valid = validate(policy);
     let beside = Beside { overlaps: overlaps(policy, &namespace, context), polled: context.polls.of(policy) };
     let plan = plan_policy(policy, valid.as_ref(), &rollouts, &beside, context.clock.now());
     if plan.changed {

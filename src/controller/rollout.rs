@@ -15,6 +15,7 @@ use super::backoff::jittered;
 use super::context::{Context, RolloutRef, rollout_ref};
 use super::error::{Class, Error};
 use super::gather::Snapshot;
+use super::probes::wanted;
 use super::{RECONCILE_TIMEOUT, RESYNC, apply, events, status, unreadable};
 
 /// Pause after acting on a state that had already changed: long enough for the watch to bring the change.
@@ -56,6 +57,7 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
     };
     let rollout = context.freshest(rollout);
     let key = rollout_ref(&rollout);
+    let uid = rollout.uid().unwrap_or_default();
     let namespace = rollout.namespace().unwrap_or_default();
     let siblings = context.rollouts(Some(&namespace));
     let policies = context.policies(&namespace);
@@ -71,14 +73,18 @@ async fn pass(rollout: ImageRollout, context: &Context) -> Result<Action, Error>
         context.devices.knowledge(&namespace),
     )
     .with_resolution(resolution)
+    .with_proofs(context.probes.proofs(&uid))
     .with_living(policies.iter().map(|policy| policy.name_any()), &siblings)
     .among(policies.iter().filter_map(|policy| policy.0.as_ref().ok()));
-    let (plan, ()) = snapshot.plan(now, |_, _| ());
+    let (plan, (subject, wanted)) =
+        snapshot.plan(now, |observed, plan| (observed.subject.ok().cloned(), wanted(observed, plan)));
     let asks = |waiting: &WaitingOn| matches!(waiting, WaitingOn::Registry { .. } | WaitingOn::DigestMismatch { .. });
     if plan.waiting_on.iter().any(asks) {
         context.answers.ask(&snapshot.rollout, owner.as_ref(), now);
     }
-    carry_out(context, &snapshot.rollout, owner.as_ref(), &namespace, &key, plan, now).await
+    let action = carry_out(context, &snapshot.rollout, owner.as_ref(), &namespace, &key, plan, now).await;
+    context.probes.want(context, &snapshot.rollout, subject.as_ref(), wanted).await;
+    action
 }
 
 /// Status first, then devices.
@@ -111,6 +117,7 @@ async fn carry_out(
         FinalizerChange::Remove => {
             status::change_finalizer(context, rollout, owner, finalizer).await?;
             context.forget(key);
+            context.probes.forget(&rollout.uid().unwrap_or_default());
             trigger_siblings(context, rollout, namespace);
             return Ok(Action::await_change());
         }

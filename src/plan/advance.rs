@@ -6,15 +6,19 @@
 use jiff::Timestamp;
 
 use crate::api::policy::{FailureAction, StrategyType};
-use crate::api::rollout::{Halted, Phase};
+use crate::api::rollout::Phase;
 use crate::api::time::whole_seconds;
 
 use super::progress::{Clock, Progress, Tally};
+use super::proof::{Finding, Proof};
 use super::report::WaitingOn;
 use super::subject::Subject;
 use super::validated::Rules;
 use super::window::{Opening, opening};
-use super::{Pass, cohort, lifecycle, release, rollback, status};
+use super::{Pass, budget, cohort, lifecycle, release, rollback, status};
+
+/// Devices that couldn't be looked at are looked at again about so often, and what keeps them from it may go away.
+const LOOK_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);
 
 /// The members' progress, in their order, and the sums per batch.
 pub(crate) struct Judged {
@@ -53,7 +57,7 @@ pub(crate) fn run(pass: &mut Pass<'_>, subject: &Subject) {
     let judged = judge(pass, &clock);
     store(pass, &judged);
 
-    budget(pass, rules, &judged, still_halted);
+    budget::judge(pass, rules, &judged, still_halted);
     if pass.status.halted.is_some() && rules.action == FailureAction::RollBackAll {
         rollback::begin(pass, "the failure budget was exceeded");
         release::verdicts(pass, subject, &judged);
@@ -85,48 +89,6 @@ fn store(pass: &mut Pass<'_>, judged: &Judged) {
     pass.conflicts = judged.tallies.iter().map(|tally| tally.conflict).sum();
     pass.status.totals = Some(super::progress::totals(&pass.status.batches));
     status::failed_devices(pass, judged);
-}
-
-/// The error gate. Failures that a person has acknowledged stay acknowledged in the batch where they happened: the
-/// budget of every other batch is its own.
-fn budget(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged, still_halted: bool) {
-    let failures: i32 = judged.tallies.iter().map(|tally| tally.failed).sum();
-    if failures <= pass.spec().acknowledged_failures {
-        for (batch, tally) in pass.status.batches.iter_mut().zip(&judged.tallies) {
-            batch.acknowledged = batch.acknowledged.max(tally.failed);
-        }
-    }
-    let tripped = judged
-        .tallies
-        .iter()
-        .zip(&pass.status.batches)
-        .take(usize::try_from(pass.status.current_batch).unwrap_or_default())
-        .enumerate()
-        .position(|(index, (tally, batch))| {
-            let sampled = tally.is_decided() || tally.failed + tally.healthy >= rules.min_sample;
-            sampled && tally.failed > rules.tolerated(index, tally.judged()).max(batch.acknowledged)
-        })
-        .map(|index| i32::try_from(index + 1).unwrap_or(i32::MAX));
-    pass.status.halted = match (&pass.old.halted, tripped) {
-        // It stays halted until a person has seen what halted it, even if the failed devices go away.
-        (Some(before), _) if still_halted => Some(Halted { failures: before.failures.max(failures), ..before.clone() }),
-        (_, Some(batch)) => {
-            let halted = Halted { time: whole_seconds(pass.now), batch, failures };
-            let tally = judged.tallies[usize::try_from(batch - 1).unwrap_or_default()];
-            status::note(
-                pass,
-                "RolloutHalted",
-                format!(
-                    "{} of {} devices of batch {batch} failed, {} tolerated",
-                    tally.failed,
-                    tally.judged(),
-                    rules.tolerated(usize::try_from(batch - 1).unwrap_or_default(), tally.judged())
-                ),
-            );
-            Some(halted)
-        }
-        (_, None) => None,
-    };
 }
 
 enum Gate {
@@ -188,15 +150,8 @@ fn stopped(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged) -> bool {
         if !is_stopped {
             pass.enter(Phase::Halted);
         }
-        let batch = usize::try_from(halted.batch).unwrap_or(1).max(1);
-        let tally = judged.tallies.get(batch - 1).copied().unwrap_or_default();
-        pass.wait(WaitingOn::Halted {
-            batch,
-            failed: tally.failed,
-            devices: tally.judged(),
-            tolerated: rules.tolerated(batch - 1, tally.judged()),
-            failures: halted.failures,
-        });
+        let why = budget::why(pass, rules, judged, &halted);
+        pass.wait(WaitingOn::Halted { why, failures: halted.failures });
         is_stopped = true;
     }
     is_stopped
@@ -232,13 +187,16 @@ fn passed(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize) -> R
     };
     let is_last = number == pass.status.batches.len();
     let delay = rules.delays.get(index).copied().unwrap_or_default();
-    if is_last || tally.judged() == tally.excused || delay.is_zero() {
+    if tally.judged() == tally.excused {
         return Ok(());
+    }
+    if is_last || delay.is_zero() {
+        return analysed(pass, rules, number, done_at);
     }
     // Stored times are whole seconds, rounded down; a soak must never be shorter than promised.
     let until = done_at.saturating_add(delay).and_then(|until| until.checked_add(jiff::SignedDuration::from_secs(1)));
     match until {
-        Ok(until) if pass.now >= until => Ok(()),
+        Ok(until) if pass.now >= until => analysed(pass, rules, number, until),
         Ok(until) => {
             pass.requeue(until);
             pass.enter(Phase::Soaking);
@@ -246,6 +204,26 @@ fn passed(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize) -> R
         }
         Err(_) => Err(vec![WaitingOn::Soak { batch: number, until: Timestamp::MAX }]),
     }
+}
+
+/// Whether every analysis of a batch has passed since it was to be asked for the last time.
+fn analysed(pass: &mut Pass<'_>, rules: &Rules, batch: usize, since: Timestamp) -> Result<(), Vec<WaitingOn>> {
+    if rules.analyses.is_empty() || pass.status.batches[batch - 1].failed_analysis.is_some() {
+        return Ok(());
+    }
+    let waits = rules.analyses.iter().find_map(|analysis| {
+        let found = pass.observed.proofs.analysis(batch, analysis).filter(|found| found.at >= since);
+        let why = match found.map(|found| &found.finding) {
+            Some(Finding::Passed) => return None,
+            Some(Finding::Unknown(why)) => Some(why.clone()),
+            Some(Finding::Pending | Finding::Failed(_)) | None => None,
+        };
+        Some(WaitingOn::Analysis { batch, analysis: analysis.clone(), why })
+    });
+    let Some(waits) = waits else { return Ok(()) };
+    pass.enter(Phase::Soaking);
+    pass.requeue(pass.now + LOOK_AGAIN);
+    Err(vec![waits])
 }
 
 fn undecided(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize, nobody: bool) -> Vec<WaitingOn> {
@@ -263,6 +241,10 @@ fn undecided(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize, n
         && let Some(silent) = pass.gateway_silence()
     {
         why.insert(0, silent);
+    }
+    if let Some(doubt) = doubt(pass, tally, number) {
+        why.push(doubt);
+        pass.requeue(pass.now + LOOK_AGAIN);
     }
     if tally.waiting > 0 {
         if let Some(time) = lifecycle::not_before(pass) {
@@ -284,6 +266,15 @@ fn undecided(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize, n
         });
     }
     why
+}
+
+/// Devices that run the image and can't be looked at, and one of them.
+fn doubt(pass: &Pass<'_>, tally: &Tally, batch: usize) -> Option<WaitingOn> {
+    let judged = pass.observed.members.iter();
+    let doubtful = judged.filter(|member| usize::from(member.batch) == batch && member.proof == Proof::Unknown);
+    let first = (tally.doubtful > 0).then(|| doubtful.min_by_key(|member| &member.view.name))??;
+    let (device, why) = (first.view.name.clone(), pass.observed.doubt(first));
+    Some(WaitingOn::Probe { batch, devices: tally.doubtful, device, why })
 }
 
 /// Window, time and approval of the next batch.

@@ -24,6 +24,10 @@ use super::validated::ValidatedPolicy;
 pub struct DeviceView {
     /// Its name, the UUID.
     pub name: String,
+    /// Its name for people, if it has another.
+    pub display_name: Option<String>,
+    /// The address that it reports as its own.
+    pub address: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// For preconditions.
@@ -92,6 +96,8 @@ impl DeviceView {
             .collect();
         Self {
             name: device.name_any(),
+            display_name: device.spec.display_name.clone(),
+            address: status.and_then(|status| status.address.clone()),
             labels: crate::api::policy::labels_of(&device.metadata),
             resource_version: device.resource_version().unwrap_or_default(),
             uid: device.uid().unwrap_or_default(),

@@ -127,6 +127,8 @@ impl Proofs {
 pub enum Look {
     /// No.
     No,
+    /// No, but what was found is to be kept: the planner has yet to store it.
+    Keep,
     /// Until there is a result.
     Once,
     /// Now and then: its batch soaks.
@@ -158,7 +160,8 @@ pub fn look(member: &Member<'_>, rules: &Rules, status: &ImageRolloutStatus) -> 
     match member.proof {
         Proof::Pending | Proof::Unknown => Look::Once,
         Proof::Passed if current => Look::Again,
-        Proof::Passed | Proof::Failed => Look::No,
+        Proof::Passed => Look::No,
+        Proof::Failed => Look::Keep,
     }
 }
 
@@ -254,7 +257,7 @@ mod tests {
         for (what, member, status, expected) in [
             ("pending", Member { proof: Proof::Pending, ..base }, &running, Look::Once),
             ("unknown", Member { proof: Proof::Unknown, ..base }, &running, Look::Once),
-            ("failed", Member { proof: Proof::Failed, ..base }, &running, Look::No),
+            ("failed", Member { proof: Proof::Failed, ..base }, &running, Look::Keep),
             ("passed", base, &running, Look::Again),
             ("passed, earlier batch", Member { batch: 2, ..base }, &running, Look::No),
             ("on record", Member { failed: true, proof: Proof::Pending, ..base }, &running, Look::No),

@@ -28,7 +28,7 @@ pub enum WaitingOn {
     LeftToOthers { policy: String, devices: usize, other: String },
     GatewaySilent { since: Option<Timestamp> },
     Paused,
-    Halted { batch: usize, failed: i32, devices: i32, tolerated: i32, failures: i32 },
+    Halted { why: String, failures: i32 },
     Window { opens: Option<Timestamp> },
     Approval { batch: usize },
     Verdicts { batch: usize, pending: i32, devices: i32, deadline: Option<Timestamp> },
@@ -152,10 +152,9 @@ impl fmt::Display for WaitingOn {
                 f.write_str("no gateway has reported yet which devices are there; is `tranche run gateway` running?")
             }
             Self::Paused => f.write_str("paused; set spec.paused to false to go on"),
-            Self::Halted { batch, failed, devices, tolerated, failures } => write!(
+            Self::Halted { why, failures } => write!(
                 f,
-                "halted: {failed} of {devices} devices of batch {batch} failed, {tolerated} tolerated; \
-                 set spec.acknowledgedFailures to {failures} to go on, or spec.desiredState to RolledBack"
+                "halted: {why}; set spec.acknowledgedFailures to {failures} to go on, or spec.desiredState to RolledBack"
             ),
             Self::Window { opens: Some(opens) } => {
                 write!(f, "outside its windows; the next one opens {}", clock(*opens))

@@ -45,6 +45,24 @@ pub fn reconsider(results: &mut [Finished], instant: Duration) {
     }
 }
 
+/// The results of a batch as they count while some are still to come: as long as nothing came back from anybody, it can't be
+/// told yet whose fault that is, and nobody has a result. Once all have come, see [`reconsider`].
+pub fn settle(results: &mut [Option<Finished>], instant: Duration) {
+    let silent = |result: &Finished| match &result.outcome {
+        Outcome::Failed { reason, .. } => reason.might_be_ours(),
+        Outcome::Passed | Outcome::Unknown { .. } => false,
+    };
+    let mut come: Vec<Finished> = results.iter().flatten().cloned().collect();
+    if come.len() == results.len() {
+        reconsider(&mut come, instant);
+        for (result, reconsidered) in results.iter_mut().zip(come) {
+            *result = Some(reconsidered);
+        }
+    } else if results.len() >= MIN_ALL && come.iter().all(silent) {
+        results.fill(None);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::verdict::Failure;
@@ -58,6 +76,34 @@ mod tests {
 
     fn failed(reason: Failure) -> Outcome {
         Outcome::failed(reason, "")
+    }
+
+    #[test]
+    fn nobody_is_judged_before_somebody_has_answered() {
+        let silent = || Some(at(0, failed(Failure::Unanswered)));
+        let passed = || Some(at(0, Outcome::Passed));
+        for (what, results, expected) in [
+            ("two silent of three", vec![silent(), silent(), None], "---"),
+            ("one silent of two", vec![silent(), None], "F-"),
+            ("one passed", vec![silent(), passed(), None], "FP-"),
+            ("one refused", vec![silent(), Some(at(0, failed(Failure::Refused))), None], "FF-"),
+            ("all silent", vec![silent(), silent(), silent()], "UUU"),
+            ("all but one", vec![silent(), silent(), passed()], "FFP"),
+            ("none yet", vec![None, None, None], "---"),
+        ] {
+            let mut results = results;
+            settle(&mut results, INSTANT);
+            let shown: String = results
+                .iter()
+                .map(|result| match result.as_ref().map(|result| &result.outcome) {
+                    None => '-',
+                    Some(Outcome::Passed) => 'P',
+                    Some(Outcome::Failed { .. }) => 'F',
+                    Some(Outcome::Unknown { .. }) => 'U',
+                })
+                .collect();
+            assert_eq!(shown, expected, "{what}");
+        }
     }
 
     #[test]

@@ -178,6 +178,11 @@ impl<K: Clone + Eq + Hash + Send + 'static, P: Prober> Engine<K, P> {
     /// Checks something, once: until its result is sent, the same key is the same check.
     pub fn add(&self, key: K, job: Arc<P::Job>) -> Added {
         let delay = self.0.prober.schedule(&job).initial_delay();
+        self.add_after(key, job, delay)
+    }
+
+    /// The same, with the first look after this long.
+    pub fn add_after(&self, key: K, job: Arc<P::Job>, delay: Duration) -> Added {
         let mut state = self.0.state.lock();
         let spread = self.0.spread.mul_f64(state.chance.random_range(0.0..=1.0));
         let added = state.queue.add(key, job, Instant::now() + delay + spread);

@@ -60,7 +60,7 @@ impl Check {
         };
         let count = |number: i32, error| u32::try_from(number).map_err(|_| InvalidCheck::Schedule(error));
         let schedule = Schedule::new(
-            positive(initial_delay, ScheduleError::Pause)?,
+            initial_delay.as_ref().map_or(Ok(Duration::ZERO), |delay| positive(delay, ScheduleError::Pause))?,
             positive(interval, ScheduleError::Pause)?,
             positive(timeout, ScheduleError::Timeout)?,
             count(*retries, ScheduleError::Retries)?,

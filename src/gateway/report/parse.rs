@@ -117,7 +117,7 @@ fn collect(app: &str, body: &Value, found: &mut Vec<ReportedService>) {
             name: bounded(service_name(service), MAX_NAME),
             image: bounded(service_image(service).unwrap_or_default(), MAX_IMAGE),
             status: bounded(&container_state(service), MAX_STATUS),
-            container: bounded(text_of(service, "containerId").unwrap_or_default(), MAX_CONTAINER),
+            container: text_of(service, "containerId").unwrap_or_default().chars().take(MAX_CONTAINER).collect(),
             restarts: restarts(service),
             health: bounded(&health(service), MAX_HEALTH),
         });

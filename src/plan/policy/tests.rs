@@ -88,7 +88,6 @@ fn what_it_says_of_itself() {
         json!({ "strategy": { "batches": [{ "size": "50%" }] } }),
         json!({ "strategy": { "batches": [{ "size": "0%" }, { "size": "100%" }] } }),
         json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "20%" }, { "size": "100%" }] } }),
-        json!({ "healthChecks": [{ "name": "none" }] }),
         json!({ "strategy": { "windows": [{ "start": "25:00", "end": "01:00" }] } }),
     ] {
         assert_eq!(reason(&spec), is("False", "Invalid", true), "{spec}");

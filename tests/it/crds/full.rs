@@ -31,17 +31,48 @@ fn selector() -> Value {
     })
 }
 
+/// One of each kind, all with a schedule: what is left out the API server fills in.
 fn health_checks() -> Value {
-    json!([
+    let mut checks = json!([
         {
             "name": "web",
-            "http": { "url": "http://{device_ip}:80/health", "expectedStatus": 200, "bodyContains": "ok" },
-            "timeout": "30s",
-            "retries": 3,
+            "http": {
+                "url": "https://{device_ip}:80/health", "method": "POST", "headers": headers(), "expectedStatus": 200,
+                "bodyContains": "ok", "bodyMatches": "^ok$", "tls": tls(),
+            },
         },
+        { "name": "ranges", "http": { "url": "http://{device_ip}/", "method": "GET", "expectedStatus": "200-299,304" } },
         { "name": "port", "tcp": { "host": "{device_ip}", "port": 80 }, "timeout": "500ms", "retries": 0 },
-        { "name": "running", "container": { "service": "web" }, "timeout": "1m30s", "retries": 20 },
+        { "name": "running", "container": { "service": "web", "maxRestarts": 5 }, "timeout": "1m30s", "retries": 20 },
+        { "name": "own", "webhook": { "url": "https://judge.example/check", "headers": headers(), "tls": tls() } },
+        { "name": "script", "job": { "template": { "spec": { "containers": [{ "name": "check", "image": "check" }] } } } },
+        {
+            "name": "errors",
+            "analysis": {
+                "url": "http://prometheus:9090", "query": "sum(rate(errors{image=\"{{image}}\"}[5m]))",
+                "min": "0", "max": "0.05", "headers": headers(), "tls": tls(),
+            },
+        },
+    ]);
+    for check in checks.as_array_mut().unwrap() {
+        let mut schedule = json!({
+            "timeout": "30s", "retries": 3, "interval": "5s", "initialDelay": "10s", "successThreshold": 2,
+        });
+        merge(&mut schedule, check);
+        *check = schedule;
+    }
+    checks
+}
+
+fn headers() -> Value {
+    json!([
+        { "name": "Authorization", "secretKeyRef": { "name": "check", "key": "authorization" } },
+        { "name": "X-Line", "value": "3" },
     ])
+}
+
+fn tls() -> Value {
+    json!({ "caSecretRef": { "name": "check-ca" }, "serverName": "device.example", "insecureSkipVerify": false })
 }
 
 fn windows() -> Value {
@@ -131,6 +162,7 @@ fn rollouts() -> Vec<Value> {
         "size": "10%", "boundary": "00ff00ff00ff00ff", "selector": selector(), "delay": "30m", "approval": true,
         "maxFailureRate": "5%",
         "acknowledged": 0,
+        "failedAnalysis": { "time": TIME, "message": "errors failed: 3 is more than 0", "acknowledged": true },
         "startTime": TIME, "completionTime": TIME,
     });
     merge(&mut batch, &more);
@@ -185,7 +217,8 @@ fn devices() -> Vec<Value> {
         "agentVersion": "1.0.0",
         "reportedVersion": 2,
         "lastSeenTime": TIME,
-        "services": [{ "app": "1001", "id": 1, "name": "web", "image": "iotistic/myapp:v2", "status": "running" }],
+        "services": [{ "app": "1001", "id": 1, "name": "web", "image": "iotistic/myapp:v2", "status": "running",
+            "container": "0123456789ab", "restarts": 2, "health": "healthy" }],
         "updates": [{
             "repository": "docker.io/iotistic/myapp", "rollout": "myapp-1", "verdict": "Failed",
             "reason": "DeadlineExceeded", "message": "no answer", "time": TIME,

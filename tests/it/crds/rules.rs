@@ -80,7 +80,7 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
                 .collect(),
         ),
         (
-            "a health check needs exactly one of http, tcp and container",
+            "a health check needs exactly one of http, tcp, container, webhook, job and analysis",
             vec![
                 Is(json!({ "name": "none" })),
                 Is(json!({ "name": "two", "container": {}, "tcp": { "port": 80 } })),
@@ -88,6 +88,15 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
             ],
         ),
         ("must be at least 10s: registries count requests", vec![Is(json!("0s")), Is(json!("9999ms"))]),
+        ("must be at least 1ms", vec![Is(json!("0s")), Is(json!("0ms"))]),
+        (
+            "a header needs exactly one of value and secretKeyRef",
+            vec![
+                Is(json!({ "name": "X" })),
+                Is(json!({ "name": "X", "value": "3", "secretKeyRef": { "name": "check", "key": "x" } })),
+            ],
+        ),
+        ("an analysis needs min, max or both", vec![Is(json!({ "url": "http://prometheus:9090", "query": "up" }))]),
         ("must be at least 1s", vec![Is(json!("0s")), Is(json!("999ms"))]),
         (
             "write a time from 1970 to 9998, such as 2026-12-01T22:00:00Z",

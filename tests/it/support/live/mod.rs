@@ -14,6 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tranche::clock::Clock;
 use tranche::controller::metrics::ControllerMetrics;
+use tranche::controller::probes::Probes;
 use tranche::controller::{self, Context};
 use tranche::gateway::{self, Gateway, GatewayConfig};
 use tranche::metrics::Metrics;
@@ -114,7 +115,14 @@ impl World {
         let shutdown = Shutdown::new();
         let metrics = ControllerMetrics::default();
         let client = self.api.client("controller");
-        let context = Context::new(client, Some(NAMESPACE.into()), metrics.clone(), self.clock.clone(), registries());
+        let context = Context::new(
+            client,
+            Some(NAMESPACE.into()),
+            metrics.clone(),
+            self.clock.clone(),
+            registries(),
+            Probes::default(),
+        );
         let task = tokio::spawn(controller::run(context, shutdown.clone()));
         *self.controller.lock() = Some(Controller { task, shutdown, metrics });
     }
@@ -122,7 +130,8 @@ impl World {
     /// One more, which nobody will miss.
     pub fn second_controller(&self) -> JoinHandle<Result<(), controller::Error>> {
         let (client, metrics) = (self.api.client("other controller"), ControllerMetrics::default());
-        let context = Context::new(client, Some(NAMESPACE.into()), metrics, self.clock.clone(), registries());
+        let context =
+            Context::new(client, Some(NAMESPACE.into()), metrics, self.clock.clone(), registries(), Probes::default());
         tokio::spawn(controller::run(context, Shutdown::new()))
     }
 
