@@ -5,6 +5,7 @@
 pub mod apiserver;
 pub mod audit;
 pub mod controlplane;
+pub mod fake;
 pub mod live;
 pub mod process;
 pub mod registry;

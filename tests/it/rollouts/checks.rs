@@ -1,0 +1,164 @@
+//! Health checks: the controller looks at devices, and what it sees decides.
+
+use std::collections::BTreeMap;
+
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use tranche::api::ImageUpdatePolicy;
+use tranche::api::rollout::Phase;
+
+use super::stage::{Stage, policy};
+use crate::support::controlplane::{ControlPlane, User};
+use crate::support::fake::{Fake, Seen, reply};
+use crate::support::process::{Settings, Tranche};
+use crate::support::wait::until;
+
+/// Looks may be taken at servers of this test.
+const HERE: [&str; 4] = ["--check-networks", "127.0.0.0/8", "--check-allow-addresses", "127.0.0.0/8"];
+
+async fn stage(purpose: &str, devices: u32, checks: &Value) -> Stage {
+    let plane = ControlPlane::shared();
+    let namespace = plane.namespace(purpose).await;
+    let mut settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace);
+    settings.more = HERE.to_vec();
+    let client = plane.client(User::Admin).await;
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "judge", "namespace": namespace },
+        "stringData": { "token": "Bearer hunter2" },
+    });
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client, &namespace);
+    secrets.patch("judge", &PatchParams::apply("test"), &Patch::Apply(&secret)).await.unwrap();
+    Stage::set_with(plane, settings, devices, &json!({ "healthChecks": checks })).await
+}
+
+fn device_of(seen: &Seen) -> String {
+    seen.path.split('/').nth(1).unwrap_or_default().to_owned()
+}
+
+/// How often each device was looked at.
+fn looks(fake: &Fake) -> BTreeMap<String, usize> {
+    let mut looks = BTreeMap::new();
+    for seen in fake.seen() {
+        *looks.entry(device_of(&seen)).or_default() += 1;
+    }
+    looks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_device_is_looked_at_before_it_counts() {
+    let health = Fake::start(|_| reply(204)).await;
+    let judge = Fake::start(|seen| {
+        let authentic = seen.header("authorization") == Some("Bearer hunter2");
+        reply(200).body(if authentic { r#"{"healthy": true}"# } else { r#"{"healthy": false, "reason": "who?"}"# })
+    })
+    .await;
+    let stage = stage(
+        "checks-good",
+        10,
+        &json!([
+            { "name": "web", "http": {
+                "url": format!("http://{}/{{device_uuid}}/{{tag}}", health.host), "expectedStatus": "200-299" } },
+            { "name": "judge", "webhook": {
+                "url": format!("http://{}/judge", judge.host),
+                "headers": [{ "name": "Authorization", "secretKeyRef": { "name": "judge", "key": "token" } }] } },
+            { "name": "containers", "container": {} },
+        ]),
+    )
+    .await;
+    let rollout = stage.push("v2.0.0").await;
+    let done = stage.until_phase(&rollout, Phase::Completed).await;
+    assert_eq!(done.totals.clone().unwrap().healthy, 10);
+    let looked = looks(&health);
+    assert_eq!(looked.len(), 10, "{looked:?}");
+    assert!(health.seen().iter().all(|seen| seen.path.ends_with("/v2.0.0")));
+    let judged: Vec<Value> = judge.seen().iter().map(|seen| serde_json::from_str(&seen.body).unwrap()).collect();
+    assert_eq!(judged.len(), 10);
+    assert!(judged.iter().all(|body| body["check"] == "judge" && body["rollout"] == json!(rollout)), "{judged:?}");
+    assert!(!stage.tranche().log().contains("hunter2"), "a secret is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_image_that_runs_and_does_not_answer_goes_back() {
+    let health = Fake::start(|seen| reply(if seen.path.ends_with("/v3.0.0") { 500 } else { 200 })).await;
+    let url = format!("http://{}/{{device_uuid}}/{{tag}}", health.host);
+    let check = json!([{ "name": "web", "http": { "url": url }, "retries": 1, "interval": "50ms" }]);
+    let stage = stage("checks-bad", 10, &check).await;
+    let rollout = stage.push("v3.0.0").await;
+    let done = stage.until_phase(&rollout, Phase::RolledBack).await;
+    stage.until_running("v1.0.0", 10).await;
+    assert_eq!(stage.ever_told("v3.0.0"), 2, "eight devices never saw it");
+    let failed = done.failed_devices.first().unwrap_or_else(|| panic!("{done:?}"));
+    assert_eq!(failed.reason, "HealthCheckFailed");
+    assert!(failed.message.starts_with("health check web failed: "), "{}", failed.message);
+    assert!(looks(&health).values().all(|looks| *looks == 2), "two looks are enough: {:?}", looks(&health));
+}
+
+/// What can't be seen is no verdict, and is said. A restart looks again at those that have none.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_seen_is_said_and_looked_at_again() {
+    let health = Fake::start(|_| reply(200)).await;
+    let judge = Fake::start(|seen| {
+        // The service that judges is broken for all but one device, and says nothing about them.
+        reply(if seen.body.contains("v2.0.0") { 500 } else { 200 })
+    })
+    .await;
+    let mut stage = stage(
+        "checks-unknown",
+        5,
+        &json!([
+            { "name": "web", "http": { "url": format!("http://{}/{{device_uuid}}/", health.host) } },
+            { "name": "judge", "webhook": { "url": format!("http://{}/", judge.host) }, "retries": 0 },
+        ]),
+    )
+    .await;
+    let rollout = stage.push("v2.0.0").await;
+    let status =
+        stage.until(&rollout, "said that it can't be seen", |status| status.message.contains("can't be checked")).await;
+    assert!(status.message.contains("judge: the webhook did not judge the device"), "{}", status.message);
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!(ready.reason, "HealthUnknown");
+    // Longer than the deadline of 6 s: a device can be unseen for ever without being called bad.
+    let before = looks(&health);
+    assert_eq!(before.len(), 1, "the first batch is one device");
+    stage.tranche.take().expect("it runs").kill();
+    stage.tranche = Some(Tranche::start(&stage.settings).await);
+    until("the device to be looked at again", async || {
+        let now = looks(&health);
+        if now.values().sum::<usize>() > before.values().sum() { Ok(()) } else { Err(format!("{now:?}")) }
+    })
+    .await;
+    let status = stage.status(&rollout).await;
+    assert_eq!((status.current_batch, status.totals.unwrap_or_default().failed), (1, 0), "{}", status.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_can_never_work_is_told_before_anything_starts() {
+    let stage = stage("checks-invalid", 2, &json!([])).await;
+    let api: Api<ImageUpdatePolicy> = stage.api();
+    for (check, why) in [
+        (json!({ "http": { "url": "http://{device_id}/" } }), "the url is wrong: {device_id} is no placeholder"),
+        (
+            json!({ "http": { "url": "http://{device_ip}/", "bodyMatches": "(" } }),
+            "bodyMatches is no regular expression",
+        ),
+        (json!({ "webhook": { "url": "http://{device_ip}/" } }), "the host of a webhook must not have placeholders"),
+    ] {
+        let mut named = check.clone();
+        named["name"] = json!("web");
+        let body = policy(&json!({ "healthChecks": [named] }));
+        api.patch("myapp", &PatchParams::apply("test"), &Patch::Apply(&body)).await.unwrap();
+        until("the policy to say so", async || {
+            let policy = api.get("myapp").await.unwrap();
+            let conditions = policy.status.unwrap_or_default().conditions;
+            let ready = conditions.iter().find(|condition| condition.type_ == "Ready").ok_or("no condition")?;
+            let says = ready.status == "False" && ready.message.contains(why);
+            if says { Ok(()) } else { Err(format!("{ready:?}")) }
+        })
+        .await;
+    }
+    let rollout = stage.push("v2.0.0").await;
+    let status = stage.until(&rollout, "waiting", |status| !status.message.is_empty()).await;
+    assert_eq!((status.phase, status.plan), (Phase::Pending, None));
+    assert!(status.message.contains("policy myapp can't be followed: spec.healthChecks[web]"), "{}", status.message);
+}
