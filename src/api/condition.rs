@@ -18,6 +18,8 @@ pub const OVERLAPPED: &str = "Overlapped";
 pub const POLLED: &str = "Polled";
 /// On a rollout: some devices are left alone because somebody else decides over their image.
 pub const DEVICES_IN_CONFLICT: &str = "DevicesInConflict";
+/// Of a rollout, while True: devices that were sent back are not seen running their previous image.
+pub const DEVICES_NOT_BACK: &str = "DevicesNotBack";
 /// On a device: it polled or reported lately.
 pub const CONNECTED: &str = "Connected";
 /// On a device: the images it reported last are those it had been told.

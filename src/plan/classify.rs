@@ -12,7 +12,7 @@ use crate::api::{ImageRef, policy_of_manager};
 
 use super::cohort::rank;
 use super::container;
-use super::observed::{DeviceView, EntryView, Evidence, Member, Standing};
+use super::observed::{DeviceView, EntryView, Evidence, Member, ServiceView, Standing};
 use super::proof::{Proof, Proofs};
 use super::rivals::Rival;
 use super::validated::Rules;
@@ -114,7 +114,7 @@ fn standing(view: &DeviceView, target: &Target<'_>) -> Standing {
             // Whoever writes the rollout's own image into `apps` agrees with it.
             if declares(view, target.image) { unaided(view, target) } else { Standing::Overridden }
         }
-        Some(entry) if entry.rolled_back => Standing::SentBack { arrived: runs_previous(view, repository, entry) },
+        Some(entry) if entry.rolled_back => Standing::SentBack(of_previous(view, repository, entry)),
         Some(entry) if entry.image.as_deref().is_some_and(|image| names(image, target.image)) => {
             Standing::Released(evidence(view, target))
         }
@@ -152,42 +152,51 @@ fn unaided(view: &DeviceView, target: &Target<'_>) -> Standing {
         | Evidence::NotRunning
         | Evidence::Starting
         | Evidence::Unhealthy
-        | Evidence::Restarts => Standing::DeclaredAlready,
+        | Evidence::Restarts { .. } => Standing::DeclaredAlready,
     }
 }
 
 /// What the device's last report says about the image it was told.
 fn evidence(view: &DeviceView, target: &Target<'_>) -> Evidence {
+    let found = reports(view, &target.image.repository, |_| target.image);
+    match found {
+        Evidence::NoReport | Evidence::Missing | Evidence::OtherImage => found,
+        Evidence::Running
+        | Evidence::NotRunning
+        | Evidence::Starting
+        | Evidence::Unhealthy
+        | Evidence::Restarts { .. } => {
+            container::worse(found, container::evidence(view, &target.image.repository, &target.rules.containers))
+        }
+    }
+}
+
+/// What it says about the image that the device had before the release.
+fn of_previous(view: &DeviceView, repository: &str, entry: &crate::api::device::ImageEntry) -> Evidence {
+    let previous = entry.previous.as_deref().and_then(|text| text.parse::<ImageRef>().ok());
+    reports(view, repository, |service| previous.as_ref().unwrap_or(&service.image))
+}
+
+/// Whether every service of a repository is reported running the image that it is to have.
+fn reports<'a>(
+    view: &'a DeviceView,
+    repository: &'a str,
+    wanted: impl Fn(&'a ServiceView) -> &'a ImageRef,
+) -> Evidence {
     if view.reported.is_none() {
         return Evidence::NoReport;
     }
     let mut worst = Evidence::Running;
-    for service in view.services_of(&target.image.repository) {
-        match view.reported_service(service) {
-            None => return Evidence::Missing,
-            Some(reported) => {
-                let right = reported.image.parse::<ImageRef>().is_ok_and(|image| image.same_image(target.image));
-                if !right {
-                    return Evidence::OtherImage;
-                }
-                if !reported.is_running() {
-                    worst = Evidence::NotRunning;
-                }
-            }
+    for service in view.services_of(repository) {
+        let Some(reported) = view.reported_service(service) else { return Evidence::Missing };
+        if !reported.image.parse::<ImageRef>().is_ok_and(|image| image.same_image(wanted(service))) {
+            return Evidence::OtherImage;
+        }
+        if !reported.is_running() {
+            worst = Evidence::NotRunning;
         }
     }
-    container::worse(worst, container::evidence(view, &target.image.repository, &target.rules.containers))
-}
-
-/// Whether every service runs what the device had before the release.
-fn runs_previous(view: &DeviceView, repository: &str, entry: &crate::api::device::ImageEntry) -> bool {
-    let previous = entry.previous.as_deref().and_then(|text| text.parse::<ImageRef>().ok());
-    view.services_of(repository).all(|service| {
-        let wanted = previous.as_ref().unwrap_or(&service.image);
-        view.reported_service(service).is_some_and(|reported| {
-            reported.is_running() && reported.image.parse::<ImageRef>().is_ok_and(|image| image.same_image(wanted))
-        })
-    })
+    worst
 }
 
 /// Where a rollback of this device would go: the image that it was last seen running well.

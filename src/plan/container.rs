@@ -29,7 +29,7 @@ pub(super) fn evidence(view: &DeviceView, repository: &str, checks: &[ContainerC
 fn of(reported: &ReportedService, max_restarts: i32) -> Evidence {
     if reported.restarts > max_restarts {
         // Before its state: it runs, or doesn't, as it happens.
-        return Evidence::Restarts;
+        return Evidence::Restarts { running: reported.is_running() };
     }
     if !reported.is_running() {
         return Evidence::NotRunning;
@@ -44,6 +44,12 @@ fn of(reported: &ReportedService, max_restarts: i32) -> Evidence {
 
 /// The one of two that says more against the device.
 pub(super) fn worse(a: Evidence, b: Evidence) -> Evidence {
+    // One service that doesn't run is a device that doesn't run the image.
+    if let (Evidence::Restarts { .. }, other) | (other, Evidence::Restarts { .. }) = (a, b)
+        && !other.runs()
+    {
+        return Evidence::Restarts { running: false };
+    }
     let weight = |evidence: Evidence| match evidence {
         Evidence::Running => 0,
         Evidence::Starting => 1,
@@ -52,7 +58,8 @@ pub(super) fn worse(a: Evidence, b: Evidence) -> Evidence {
         Evidence::OtherImage => 4,
         Evidence::Missing => 5,
         Evidence::NoReport => 6,
-        Evidence::Restarts => 7,
+        Evidence::Restarts { running: true } => 7,
+        Evidence::Restarts { running: false } => 8,
     };
     if weight(b) > weight(a) { b } else { a }
 }
@@ -93,10 +100,10 @@ mod tests {
         for (checks, reported, expected) in [
             (vec![], web("running", 9, "unhealthy"), Evidence::Running),
             (vec![check(None, 2)], web("running", 2, ""), Evidence::Running),
-            (vec![check(None, 2)], web("running", 3, ""), Evidence::Restarts),
-            (vec![check(None, 2)], web("restarting", 3, ""), Evidence::Restarts),
+            (vec![check(None, 2)], web("running", 3, ""), Evidence::Restarts { running: true }),
+            (vec![check(None, 2)], web("restarting", 3, ""), Evidence::Restarts { running: false }),
             (vec![check(Some("api"), 2)], web("running", 3, "unhealthy"), Evidence::Running),
-            (vec![check(Some("web"), 0)], web("running", 1, "healthy"), Evidence::Restarts),
+            (vec![check(Some("web"), 0)], web("running", 1, "healthy"), Evidence::Restarts { running: true }),
             (vec![check(Some("db"), 0)], web("running", 0, ""), Evidence::Missing),
             (vec![check(None, 0)], web("running", 0, "healthy"), Evidence::Running),
             (vec![check(None, 0)], web("running", 0, "starting"), Evidence::Starting),

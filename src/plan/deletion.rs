@@ -7,7 +7,7 @@
 
 use super::actions::{Reason, sent_back, set_entry};
 use super::gate::{Evidence as Told, Facts, Offer, gate};
-use super::observed::{Evidence, Member, Standing};
+use super::observed::{Member, Standing};
 use super::report::WaitingOn;
 use super::{FinalizerChange, MAX_ACTIONS, Pass, release};
 
@@ -25,7 +25,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
     let members = pass.observed.members;
     // Who only holds the image is not known here; the way back is the safe one.
     let keeps = |member: &Member<'_>| {
-        let running = member.standing == Standing::Released(Evidence::Running);
+        let running = matches!(member.standing, Standing::Released(evidence) if evidence.runs());
         let mut row = facts.row_for(&member.view.name);
         if member.view.hold {
             row = row.max(super::gate::Row::Held);
@@ -44,7 +44,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         | Standing::Held
         | Standing::DeclaredAlready
         | Standing::RunsAlready
-        | Standing::SentBack { .. } => false,
+        | Standing::SentBack(_) => false,
     };
     let rewrite: Vec<&Member<'_>> =
         members.iter().filter(names_image).filter(|member| !member.view.deleting && !keeps(member)).collect();

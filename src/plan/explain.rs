@@ -8,9 +8,10 @@ use super::cohort;
 use super::observed::{Observed, Standing};
 use super::progress::{Clock, Progress};
 use super::report::DeviceWait;
+use super::rollback::Return;
 use super::status;
 use super::window::{Opening, opening};
-use super::{Plan, release};
+use super::{Plan, release, rollback};
 
 /// One device of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
     if status.phase == Phase::Completed {
         clock.judged_since = status.completion_time.as_ref().map_or(i64::MAX, |time| time.0.as_second());
     }
+    let back = rollback::clock(observed, subject);
     let excluded = observed.rollout.spec.roll_back_devices.iter().map(String::as_str).collect();
     let boundaries: Vec<u64> =
         status.batches.iter().map(|batch| u64::from_str_radix(&batch.boundary, 16).unwrap_or(u64::MAX)).collect();
@@ -85,7 +87,15 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                     };
                     DeviceWait::Failed { reason, message }
                 }
-                Progress::SentBack { arrived } => DeviceWait::SentBack { arrived },
+                Progress::SentBack => DeviceWait::NextPass,
+            };
+            // Of one that failed, that it did is on record; where it is now is the news.
+            let wait = match (Return::of(member, &back), wait) {
+                (None, wait) => wait,
+                (Some(Return::Arrived), DeviceWait::Failed { reason, message }) => {
+                    DeviceWait::FailedAndBack { reason, message }
+                }
+                (Some(way), _) => on_its_way_back(way, member),
             };
             (batch, member.rank, DeviceReport { device: member.view.name.clone(), batch, wait })
         })
@@ -110,7 +120,16 @@ fn conflict(member: &super::Member<'_>, repository: &str, observed: &Observed<'_
         | Standing::DeclaredAlready
         | Standing::RunsAlready
         | Standing::Released(_)
-        | Standing::SentBack { .. } => DeviceWait::Overridden { declared: member.view.declared(repository) },
+        | Standing::SentBack(_) => DeviceWait::Overridden { declared: member.view.declared(repository) },
+    }
+}
+
+fn on_its_way_back(way: Return, member: &super::Member<'_>) -> DeviceWait {
+    match way {
+        Return::Arrived => DeviceWait::Back,
+        Return::OnTheWay { due } => DeviceWait::GoingBack { deadline: due.map_or(Timestamp::MAX, second) },
+        Return::Stuck(evidence) => DeviceWait::NotBack { evidence },
+        Return::Unreachable => DeviceWait::OutOfReach { since: second(member.seen) },
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         Ok(subject) => subject,
         Err(why) => return unclear(pass, why.clone()),
     };
+    rollback::watch(pass, subject);
     match pass.status.phase {
         Phase::RolledBack => {}
         Phase::Cancelled | Phase::Superseded | Phase::Failed => rollback::requested(pass),

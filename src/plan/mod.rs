@@ -130,6 +130,7 @@ pub(crate) struct Pass<'a> {
     pub(crate) waiting_on: Vec<WaitingOn>,
     pub(crate) requeue_at: Option<Timestamp>,
     pub(crate) conflicts: i32,
+    pub(crate) not_back: Option<String>,
 }
 
 impl<'a> Pass<'a> {
@@ -145,6 +146,7 @@ impl<'a> Pass<'a> {
             waiting_on: Vec::new(),
             requeue_at: None,
             conflicts: 0,
+            not_back: None,
         }
     }
 

@@ -365,11 +365,8 @@ pub enum Standing {
     Overridden,
     /// It was told the image.
     Released(Evidence),
-    /// It was sent back; whether it has arrived.
-    SentBack {
-        /// It is seen running its previous image.
-        arrived: bool,
-    },
+    /// It was sent back; what it reports of the image that it had before.
+    SentBack(Evidence),
 }
 
 /// What a device's reports say about the image it was told.
@@ -389,6 +386,21 @@ pub enum Evidence {
     Starting,
     /// Its container runs, and the image's own health check fails.
     Unhealthy,
-    /// Its container runs, and was started again more often than its check allows. It has failed.
-    Restarts,
+    /// Its container was started again more often than its check allows. It has failed.
+    Restarts {
+        /// It runs at this moment.
+        running: bool,
+    },
+}
+
+impl Evidence {
+    /// Whether the device runs the image, well or not. That is all that the gate asks.
+    #[must_use]
+    pub fn runs(self) -> bool {
+        match self {
+            Self::Running | Self::Starting | Self::Unhealthy => true,
+            Self::Restarts { running } => running,
+            Self::NoReport | Self::Missing | Self::OtherImage | Self::NotRunning => false,
+        }
+    }
 }

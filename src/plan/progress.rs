@@ -118,11 +118,8 @@ pub enum Progress {
         /// It was sent back.
         sent_back: bool,
     },
-    /// Sent back without having failed; whether it has arrived.
-    SentBack {
-        /// It runs its previous image.
-        arrived: bool,
-    },
+    /// Sent back without having failed. Whether it has arrived is [`super::rollback`]'s to say.
+    SentBack,
 }
 
 impl Progress {
@@ -133,8 +130,8 @@ impl Progress {
             Standing::Claimed | Standing::Overridden => Self::Conflict,
             Standing::DeclaredAlready => Self::DeclaredAlready,
             Standing::RunsAlready => Self::RunsAlready,
-            Standing::SentBack { arrived: _ } if member.failed => Self::Failed { new: false, sent_back: true },
-            Standing::SentBack { arrived } => Self::SentBack { arrived },
+            Standing::SentBack(_) if member.failed => Self::Failed { new: false, sent_back: true },
+            Standing::SentBack(_) => Self::SentBack,
             Standing::Held => Self::Held { released: false },
             Standing::Unreleased if member.failed => Self::Failed { new: false, sent_back: false },
             Standing::Unreleased if clock.is_offline(member) => Self::Offline,
@@ -171,7 +168,7 @@ impl Progress {
         if member.since <= clock.judged_since {
             return Self::Healthy;
         }
-        if (fetched && clock.is_overdue(member)) || evidence == Evidence::Restarts {
+        if (fetched && clock.is_overdue(member)) || matches!(evidence, Evidence::Restarts { .. }) {
             Self::Failed { new: true, sent_back: false }
         } else {
             Self::Updating(evidence)
@@ -263,7 +260,7 @@ impl Tally {
                 self.unrecorded += i32::from(new);
                 self.rolled_back += i32::from(sent_back);
             }
-            Progress::SentBack { arrived: _ } => {
+            Progress::SentBack => {
                 self.released += 1;
                 self.rolled_back += 1;
                 self.excused += 1;

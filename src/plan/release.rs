@@ -103,7 +103,7 @@ pub(crate) fn withdraw(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, 
             | Progress::Healthy
             | Progress::RunsAlready
             | Progress::Failed { .. }
-            | Progress::SentBack { .. } => false,
+            | Progress::SentBack => false,
         };
         if due
             && pass.actions.len() < MAX_ACTIONS
@@ -139,8 +139,8 @@ pub(crate) fn failure(observed: &Observed<'_>, member: &Member<'_>, subject: &Su
                 ("Failed", "its verdict is on record".into())
             }
         },
-        Standing::Released(Evidence::Restarts) => {
-            ("ContainerRestarts", format!("{} since it was told {}", Evidence::Restarts, subject.image))
+        Standing::Released(evidence @ Evidence::Restarts { .. }) => {
+            ("ContainerRestarts", format!("{evidence} since it was told {}", subject.image))
         }
         Standing::Released(evidence) => (
             "DeadlineExceeded",
@@ -152,7 +152,7 @@ pub(crate) fn failure(observed: &Observed<'_>, member: &Member<'_>, subject: &Su
         | Standing::DeclaredAlready
         | Standing::RunsAlready
         | Standing::Overridden
-        | Standing::SentBack { .. } => ("Failed", "its verdict is on record".into()),
+        | Standing::SentBack(_) => ("Failed", "its verdict is on record".into()),
     }
 }
 

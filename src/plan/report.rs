@@ -223,7 +223,11 @@ pub enum DeviceWait {
     Proving,
     Unproven { why: String },
     Failed { reason: String, message: String },
-    SentBack { arrived: bool },
+    FailedAndBack { reason: String, message: String },
+    Back,
+    GoingBack { deadline: Timestamp },
+    NotBack { evidence: Evidence },
+    OutOfReach { since: Timestamp },
     Healthy,
     RunsAlready,
 }
@@ -252,8 +256,10 @@ impl DeviceWait {
             Self::Proving => "CheckingHealth",
             Self::Unproven { .. } => "HealthUnknown",
             Self::Failed { .. } => "Failed",
-            Self::SentBack { arrived: true } => "RolledBack",
-            Self::SentBack { arrived: false } => "RollingBack",
+            Self::FailedAndBack { .. } | Self::Back => "RolledBack",
+            Self::GoingBack { .. } => "RollingBack",
+            Self::NotBack { .. } => "NotBack",
+            Self::OutOfReach { .. } => "OutOfReach",
             Self::Healthy => "Healthy",
             Self::RunsAlready => "RunsAlready",
         }
@@ -284,9 +290,16 @@ impl fmt::Display for DeviceWait {
             Self::Proving => f.write_str("runs the image; its health is being checked"),
             Self::Unproven { why } => write!(f, "runs the image, but can't be checked: {why}"),
             Self::Failed { reason, message } => write!(f, "failed ({reason}): {message}"),
-            Self::SentBack { arrived: true } => f.write_str("is back on its previous image"),
-            Self::SentBack { arrived: false } => {
-                f.write_str("was sent back to its previous image, not seen running it yet")
+            Self::FailedAndBack { reason, message } => {
+                write!(f, "is back on its previous image; failed ({reason}): {message}")
+            }
+            Self::Back => f.write_str("is back on its previous image"),
+            Self::GoingBack { deadline } => {
+                write!(f, "was sent back to its previous image, not seen running it yet; deadline {}", clock(*deadline))
+            }
+            Self::NotBack { evidence } => write!(f, "is not back on its previous image: it {evidence}"),
+            Self::OutOfReach { since } => {
+                write!(f, "was sent back to its previous image, and was not seen since {}", clock(*since))
             }
             Self::Healthy => f.write_str("runs the image well"),
             Self::RunsAlready => f.write_str("ran the image before the rollout came to it"),
@@ -304,7 +317,7 @@ impl fmt::Display for Evidence {
             Self::NotRunning => "reports the image, but its container is not running",
             Self::Starting => "runs the image, whose own health check has not passed yet",
             Self::Unhealthy => "runs the image, whose own health check fails",
-            Self::Restarts => "runs the image, but its container is started again and again",
+            Self::Restarts { .. } => "has the image, but its container is started again and again",
         })
     }
 }

@@ -13,7 +13,7 @@ use crate::api::time::whole_seconds;
 
 use super::actions::{Reason, sent_back, set_entry};
 use super::advance::Judged;
-use super::observed::{Member, Standing};
+use super::observed::{Evidence, Member, Observed, Standing};
 use super::progress::{Clock, Progress};
 use super::report::WaitingOn;
 use super::subject::Subject;
@@ -27,9 +27,71 @@ pub(crate) fn begin(pass: &mut Pass<'_>, why: &str) {
     status::note(pass, "RollbackStarted", format!("every device goes back to its previous image: {why}"));
 }
 
+/// How far a device is that was sent back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Return {
+    /// It runs its previous image.
+    Arrived,
+    /// It has time until then, Unix seconds.
+    OnTheWay {
+        /// When its time is up.
+        due: Option<i64>,
+    },
+    /// Its time is up, and it reports something else.
+    Stuck(Evidence),
+    /// Nobody has seen it for long.
+    Unreachable,
+}
+
+impl Return {
+    /// Of a device, if it was sent back.
+    pub(crate) fn of(member: &Member<'_>, clock: &Clock) -> Option<Self> {
+        let Standing::SentBack(evidence) = member.standing else { return None };
+        Some(if evidence == Evidence::Running {
+            Self::Arrived
+        } else if clock.is_offline(member) {
+            Self::Unreachable
+        } else if clock.is_overdue(member) {
+            Self::Stuck(evidence)
+        } else {
+            Self::OnTheWay { due: clock.due(member) }
+        })
+    }
+}
+
+/// The clock of the way back: nothing stops it.
+pub(crate) fn clock(observed: &Observed<'_>, subject: &Subject) -> Clock {
+    Clock::new(&subject.rules, observed.knowledge, None, false)
+}
+
+/// Notes the devices that don't come back, and looks again when the next one's time is up.
+pub(crate) fn watch(pass: &mut Pass<'_>, subject: &Subject) {
+    let clock = clock(pass.observed, subject);
+    let members = pass.observed.members;
+    let (mut stuck, mut unreachable) = (Vec::new(), Vec::new());
+    for member in members {
+        match Return::of(member, &clock) {
+            None | Some(Return::Arrived) => {}
+            Some(Return::OnTheWay { due }) => {
+                due.inspect(|due| pass.requeue_second(*due));
+            }
+            Some(Return::Stuck(evidence)) => stuck.push((member.view.name.as_str(), evidence)),
+            Some(Return::Unreachable) => unreachable.push(member.view.name.as_str()),
+        }
+    }
+    let mut parts = Vec::new();
+    if let Some((name, evidence)) = stuck.iter().min_by_key(|(name, _)| *name) {
+        parts.push(format!("{} do not run their previous image ({name}: it {evidence})", stuck.len()));
+    }
+    if let Some(name) = unreachable.iter().min() {
+        parts.push(format!("{} are offline and go back when they turn up ({name})", unreachable.len()));
+    }
+    pass.not_back = (!parts.is_empty()).then(|| format!("of the devices that were sent back, {}", parts.join(", ")));
+}
+
 /// Rewrites every entry and waits for the devices to arrive.
 pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
-    let clock = Clock::new(&subject.rules, pass.observed.knowledge, None, false);
+    let clock = clock(pass.observed, subject);
     // Two writes to one device can't both carry the revision that was looked at; the second comes with the next pass.
     let written: HashSet<String> = pass.actions.iter().map(|action| action.device.clone()).collect();
     let (mut carrying, mut back, mut on_the_way, mut stuck, mut offline) = (0, 0, 0, 0, 0);
@@ -44,19 +106,17 @@ pub(crate) fn everything(pass: &mut Pass<'_>, subject: &Subject) {
                 on_the_way += 1;
                 send_back(pass, member, Reason::RollBackAll);
             }
-            Standing::SentBack { arrived: true } => {
+            Standing::SentBack(_) => {
                 carrying += 1;
-                back += 1;
-            }
-            Standing::SentBack { arrived: false } => {
-                carrying += 1;
-                if clock.is_offline(member) {
-                    offline += 1;
-                } else if clock.is_overdue(member) {
-                    stuck += 1;
-                } else {
-                    on_the_way += 1;
-                    clock.due(member).inspect(|due| pass.requeue_second(*due));
+                match Return::of(member, &clock) {
+                    None => {}
+                    Some(Return::Arrived) => back += 1,
+                    Some(Return::Unreachable) => offline += 1,
+                    Some(Return::Stuck(_)) => stuck += 1,
+                    Some(Return::OnTheWay { due }) => {
+                        on_the_way += 1;
+                        due.inspect(|due| pass.requeue_second(*due));
+                    }
                 }
             }
             Standing::Unreleased
@@ -134,7 +194,7 @@ fn send_back(pass: &mut Pass<'_>, member: &Member<'_>, reason: Reason) {
 fn record_sent_back(pass: &mut Pass<'_>) {
     let mut per_batch = vec![0; pass.status.batches.len()];
     for member in pass.observed.members {
-        if let Standing::SentBack { .. } = member.standing
+        if let Standing::SentBack(_) = member.standing
             && let Some(count) = usize::from(member.batch).checked_sub(1).and_then(|index| per_batch.get_mut(index))
         {
             *count += 1;
@@ -147,3 +207,6 @@ fn record_sent_back(pass: &mut Pass<'_>) {
     }
     pass.status.totals = Some(super::progress::totals(&pass.status.batches));
 }
+
+#[cfg(test)]
+mod tests;

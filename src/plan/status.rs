@@ -195,6 +195,9 @@ fn conditions(pass: &Pass<'_>) -> Vec<Condition> {
         );
         conditions.push(make(condition::DEVICES_IN_CONFLICT, true, "Conflict", text));
     }
+    if let Some(text) = &pass.not_back {
+        conditions.push(make(condition::DEVICES_NOT_BACK, true, "NotBack", text.clone()));
+    }
     conditions
 }
 

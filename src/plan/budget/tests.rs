@@ -85,7 +85,7 @@ fn what_cannot_be_looked_at_is_no_verdict_and_says_so() {
     assert_eq!(plan.waiting_on[0].reason(), "HealthUnknown");
     assert_eq!(plan.requeue_at, Some(at(90_030)));
     let shown =
-        fixture.look(|observed| explain::devices(observed, &super::super::plan(observed, fixture.now), fixture.now));
+        fixture.look(|observed| explain::devices(observed, &crate::plan::plan(observed, fixture.now), fixture.now));
     let b = shown.iter().find(|report| report.device == "b").expect("there");
     assert_eq!(b.wait.to_string(), "runs the image, but can't be checked: web: no way to 10.0.0.2 (NoRoute)");
 }

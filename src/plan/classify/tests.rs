@@ -169,9 +169,9 @@ fn others_decide() {
 #[test]
 fn sent_back_and_withdrawn() {
     let back = json!({ "image": "docker.io/acme/web:v1", "rolledBack": true });
-    for (running, arrived) in [("acme/web:v1", true), ("acme/web:v2", false)] {
+    for (running, found) in [("acme/web:v1", Evidence::Running), ("acme/web:v2", Evidence::OtherImage)] {
         let patch = with_entry(&back, &json!([reported(running, "running")]));
-        assert_eq!(stands(&patch), Some(Standing::SentBack { arrived }), "{running}");
+        assert_eq!(stands(&patch), Some(Standing::SentBack(found)), "{running}");
     }
     let withdrawn =
         with_entry(&json!({ "image": "docker.io/acme/web:v1" }), &json!([reported("acme/web:v1", "running")]));

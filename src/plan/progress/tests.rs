@@ -95,7 +95,7 @@ fn where_devices_stand() {
         case("failed on record", &failing(good.clone()), Some(700), Some(700), None, known),
         case("held after its release", &held(other.clone()), Some(900), Some(900), None, Held { released: true }),
         case("held and healthy", &held(good.clone()), Some(900), Some(900), None, Healthy),
-        case("sent back", &back, Some(900), Some(900), None, SentBack { arrived: true }),
+        case("sent back", &back, Some(900), Some(900), None, SentBack),
         case(
             "sent back for failing",
             &failing(back),
@@ -154,7 +154,7 @@ fn sums() {
             Progress::RunsAlready,
             Progress::Failed { new: true, sent_back: false },
             Progress::Failed { new: false, sent_back: true },
-            Progress::SentBack { arrived: true },
+            Progress::SentBack,
         ] {
             tally.add(&observed.members[0], progress, &clock);
         }
