@@ -70,6 +70,11 @@ pub struct ImageUpdatePolicySpec {
     /// What a new image does while a rollout of the same repository runs.
     #[serde(default)]
     pub on_new_image: OnNewImage,
+    /// Images that may come back although they were rolled back: with the next push, or by polling.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["image".into()]))]
+    #[schemars(length(max = 20))]
+    pub forgiven: Vec<ForgivenImage>,
     /// How many finished rollouts are kept.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 1, max = 100))]
@@ -366,6 +371,34 @@ pub struct RejectedImage {
     pub rollout: String,
     /// When.
     pub time: Time,
+}
+
+/// An image that is forgiven.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForgivenImage {
+    /// As `status.rejected` has it.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// Only what was rolled back before: should it go back once more, it stays back.
+    #[x_kube(validation = schema::a_time())]
+    pub time: Time,
+}
+
+impl ImageUpdatePolicy {
+    /// The images that don't come back by themselves: those that went back, but for the forgiven.
+    pub fn rejected(&self) -> impl Iterator<Item = &RejectedImage> {
+        let rejected = self.status.iter().flat_map(|status| &status.rejected);
+        rejected.filter(|rejected| !self.spec.forgives(&rejected.image, &rejected.time))
+    }
+}
+
+impl ImageUpdatePolicySpec {
+    /// Whether an image that went back at some time is forgiven.
+    #[must_use]
+    pub fn forgives(&self, image: &str, time: &Time) -> bool {
+        self.forgiven.iter().any(|forgiven| forgiven.image == image && time.0 <= forgiven.time.0)
+    }
 }
 
 fn default_update_deadline() -> Duration {

@@ -330,7 +330,7 @@ fn rejected(pass: &Pass<'_>, policy: &ValidatedPolicy, image: &ImageRef, digest:
             })
     })?;
     Some(format!(
-        "not rolled out: {} was rolled back by {}; create an ImageRollout to try it again",
+        "not rolled out: {} was rolled back by {}; create an ImageRollout to try it again, or name it in spec.forgiven of the policy",
         same.image, same.rollout
     ))
 }

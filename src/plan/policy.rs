@@ -9,7 +9,7 @@ use crate::api::condition::{self, condition};
 use crate::api::policy::{ImageUpdatePolicyStatus, LatestImage, RejectedImage};
 use crate::api::rollout::{ImageRollout, Phase};
 use crate::api::time::whole_seconds;
-use crate::api::{ImageUpdatePolicy, ROLLOUT_FINALIZER};
+use crate::api::{ImageRef, ImageUpdatePolicy, ROLLOUT_FINALIZER};
 
 use super::observed::Age;
 use super::subject::resolved_image;
@@ -136,7 +136,7 @@ pub fn plan_policy(
         observed_generation: generation,
         latest,
         active_rollout: active,
-        rejected: rejected(&old.rejected, &by_age, now),
+        rejected: rejected(policy, &by_age, now),
         conditions: condition::merge(&old.conditions, conditions),
     };
     let finished: Vec<&&ImageRollout> = by_age
@@ -146,11 +146,10 @@ pub fn plan_policy(
         .collect();
     let limit = usize::try_from(policy.spec.history_limit).unwrap_or(1).max(1);
     let surplus = finished.len().saturating_sub(limit);
-    PolicyPlan {
-        changed: status != old,
-        status,
-        prune: finished.into_iter().take(surplus).map(|rollout| rollout.name_any()).collect(),
-    }
+    // Names are made from images: as long as a forgiven one's rollout is there, its push is taken for told already.
+    let goes = |(index, rollout): &(usize, &&ImageRollout)| *index < surplus || is_forgiven(policy, rollout);
+    let prune = finished.into_iter().enumerate().filter(goes).map(|(_, rollout)| rollout.name_any()).collect();
+    PolicyPlan { changed: status != old, status, prune }
 }
 
 fn shown_image(rollout: &ImageRollout) -> String {
@@ -163,8 +162,8 @@ fn shown_image(rollout: &ImageRollout) -> String {
 }
 
 /// Images that went back stay on the list after their rollout is pruned.
-fn rejected(old: &[RejectedImage], by_age: &[&ImageRollout], now: Timestamp) -> Vec<RejectedImage> {
-    let mut list = old.to_vec();
+fn rejected(policy: &ImageUpdatePolicy, by_age: &[&ImageRollout], now: Timestamp) -> Vec<RejectedImage> {
+    let mut list: Vec<RejectedImage> = policy.rejected().cloned().collect();
     for rollout in by_age {
         let name = rollout.name_any();
         let Some(status) = &rollout.status else { continue };
@@ -174,12 +173,30 @@ fn rejected(old: &[RejectedImage], by_age: &[&ImageRollout], now: Timestamp) -> 
             && let Ok(image) = resolved_image(rollout)
         {
             let time = status.rollback_time.clone().unwrap_or_else(|| whole_seconds(now));
-            list.push(RejectedImage { image: image.to_string(), rollout: name, time });
+            let image = image.to_string();
+            if !policy.spec.forgives(&image, &time) {
+                list.push(RejectedImage { image, rollout: name, time });
+            }
         }
     }
     let surplus = list.len().saturating_sub(MAX_REJECTED);
     list.drain(..surplus);
     list
+}
+
+/// Whether a rollout went back, or never began, because of an image that is forgiven by now.
+fn is_forgiven(policy: &ImageUpdatePolicy, rollout: &ImageRollout) -> bool {
+    let Some(status) = rollout.status.as_ref().filter(|s| matches!(s.phase, Phase::RolledBack | Phase::Failed)) else {
+        return false;
+    };
+    let (Ok(image), Some(ended)) = (resolved_image(rollout), &status.completion_time) else { return false };
+    policy.spec.forgiven.iter().any(|forgiven| {
+        let same_bits = forgiven.image.parse::<ImageRef>().is_ok_and(|forgiven| {
+            forgiven.repository == image.repository && forgiven.digest.is_some() && forgiven.digest == image.digest
+        });
+        let went_back = status.rollback_time.as_ref().unwrap_or(ended);
+        (same_bits || forgiven.image == image.to_string()) && went_back.0 <= forgiven.time.0
+    })
 }
 
 /// Whether a rollout carries our finalizer.

@@ -136,7 +136,7 @@ impl ValidatedPolicy {
         let valid = Self {
             generation: policy.metadata.generation,
             spec: spec.clone(),
-            rejected: policy.status.as_ref().map(|status| status.rejected.clone()).unwrap_or_default(),
+            rejected: policy.rejected().cloned().collect(),
             pattern,
             tags,
             batches,

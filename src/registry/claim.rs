@@ -162,9 +162,8 @@ impl Rules {
             .as_ref()
             .filter(|latest| Some(&latest.rollout) == active.as_ref())
             .map(|latest| latest.repository.clone());
-        let rejected = status
-            .iter()
-            .flat_map(|status| &status.rejected)
+        let rejected = policy
+            .rejected()
             .filter_map(|rejected| Some((rejected.image.parse().ok()?, rejected.rollout.clone())))
             .collect();
         Ok(Self {

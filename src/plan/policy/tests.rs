@@ -69,6 +69,40 @@ fn rejected_images_stay_on_the_list() {
 }
 
 #[test]
+fn forgiven_images_may_come_back_once() {
+    let forgiving =
+        |image: &str, time: i64| policy(&json!({ "forgiven": [{ "image": image, "time": at(time).to_string() }] }));
+    let back = |time: i64| json!({ "rollbackTime": at(time).to_string(), "completionTime": at(time + 1).to_string() });
+    let image = "docker.io/acme/web:a";
+    for (policy, rolled_back, rejected, pruned) in [
+        (forgiving(image, 50), 50, 0, 1),
+        // It went back once more.
+        (forgiving(image, 50), 51, 1, 0),
+        (forgiving("docker.io/acme/web:b", 50), 50, 1, 0),
+    ] {
+        let mut policy = policy;
+        let entry = json!({ "image": image, "rollout": "a", "time": at(rolled_back).to_string() });
+        policy.status = Some(serde_json::from_value(json!({ "rejected": [entry] })).unwrap());
+        assert_eq!(ValidatedPolicy::new(&policy).unwrap().rejected.len(), rejected);
+        let result = plan(&policy, &[named("a", 10, "RolledBack", &back(rolled_back))]);
+        assert_eq!(
+            (result.status.rejected.len(), result.prune.len()),
+            (rejected, pruned),
+            "{:?}",
+            policy.spec.forgiven
+        );
+    }
+    // The same bits under another name never began because of it.
+    let bits = |tag: &str| format!("docker.io/acme/web:{tag}@sha256:{}", "a".repeat(64));
+    let policy = forgiving(&bits("a"), 50);
+    let mut again = named("again", 10, "Failed", &json!({ "completionTime": at(20).to_string() }));
+    again.status.as_mut().unwrap().digest = Some(format!("sha256:{}", "a".repeat(64)));
+    assert_eq!(plan(&policy, &[again]).prune, ["again"]);
+    let failed = named("a", 10, "Cancelled", &back(10));
+    assert!(plan(&forgiving(image, 50), &[failed]).prune.is_empty(), "others are history");
+}
+
+#[test]
 fn what_it_says_of_itself() {
     let reason = |spec: &Value| -> (String, String, bool) {
         let policy = policy(spec);

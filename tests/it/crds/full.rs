@@ -118,6 +118,7 @@ fn policies() -> Vec<Value> {
         "updateDeadline": "15m",
         "offlineAfter": "10m",
         "onNewImage": "Replace",
+        "forgiven": [{ "image": "docker.io/iotistic/myapp:v1", "time": TIME }],
         "historyLimit": 10,
     });
     let status = json!({
