@@ -293,6 +293,11 @@ pub struct ImageRolloutStatus {
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 20))]
     pub failed_devices: Vec<FailedDevice>,
+    /// Devices that run the image and can't be checked, for reasons that are not theirs; the first 20 by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 20))]
+    pub unchecked_devices: Vec<UncheckedDevice>,
     /// What happened, oldest first; the newest 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -456,6 +461,17 @@ pub struct FailedDevice {
     /// Why, in one word.
     pub reason: String,
     /// Why, in a sentence.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// A device that can't be checked.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UncheckedDevice {
+    /// Name of the `Device`.
+    pub name: String,
+    /// Why, in a sentence that begins with the name of the check.
     #[schemars(length(max = 512))]
     pub message: String,
 }

@@ -1,8 +1,11 @@
 //! The command line: one binary, thin commands.
 
+pub mod cluster;
 pub mod crds;
 pub mod plan;
+pub mod policies;
 pub mod preflight;
+pub mod rollouts;
 pub mod run;
 pub mod simulate;
 
@@ -27,6 +30,12 @@ pub enum Command {
     Crds(crds::CrdsArgs),
     /// Print what the planner would do to objects from files, and why
     Plan(plan::PlanArgs),
+    /// Rollouts in the cluster
+    #[command(subcommand)]
+    Rollouts(rollouts::RolloutsCommand),
+    /// Policies in the cluster
+    #[command(subcommand)]
+    Policies(policies::PoliciesCommand),
     /// Simulate a fleet of devices that poll, pull, restart and report
     Simulate(simulate::SimulateArgs),
 }
@@ -41,6 +50,8 @@ impl Cli {
             Command::Run(args) => run::run(args).await,
             Command::Crds(args) => crds::run(&args),
             Command::Plan(args) => plan::run(&args),
+            Command::Rollouts(command) => command.run().await,
+            Command::Policies(command) => command.run().await,
             Command::Simulate(args) => simulate::run(args).await,
         }
     }

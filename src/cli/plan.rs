@@ -68,10 +68,14 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
 /// The objects of one or more files.
 #[derive(Debug, Default)]
 pub struct Objects {
-    policies: Vec<ImageUpdatePolicy>,
-    rollouts: Vec<ImageRollout>,
-    devices: Vec<Device>,
-    presence: Vec<DevicePresence>,
+    /// Policies.
+    pub policies: Vec<ImageUpdatePolicy>,
+    /// Rollouts.
+    pub rollouts: Vec<ImageRollout>,
+    /// Devices.
+    pub devices: Vec<Device>,
+    /// Who was seen when.
+    pub presence: Vec<DevicePresence>,
 }
 
 impl Objects {
@@ -108,6 +112,31 @@ impl Objects {
     }
 }
 
+impl Objects {
+    /// The devices, and who was seen.
+    #[must_use]
+    pub fn index(&self) -> DeviceIndex {
+        let index = DeviceIndex::default();
+        self.devices.iter().for_each(|device| index.apply(device));
+        self.presence.iter().for_each(|presence| index.apply_presence(presence));
+        index
+    }
+
+    /// What the controller would do about one rollout, and why each of its devices stands where it stands.
+    #[must_use]
+    pub fn plan(&self, rollout: &ImageRollout, index: &DeviceIndex, now: Timestamp) -> (Plan, Vec<DeviceReport>) {
+        let namespace = rollout.namespace().unwrap_or_default();
+        let same = |other: &Option<String>| other.as_deref() == Some(namespace.as_str());
+        let policies = self.policies.iter().filter(|policy| same(&policy.namespace()));
+        let policy = policies.clone().find(|policy| policy.name_any() == rollout.spec.policy_ref.name).cloned().map(Ok);
+        let siblings: Vec<ImageRollout> =
+            self.rollouts.iter().filter(|other| same(&other.namespace())).cloned().collect();
+        let (here, knowledge) = (index.devices(&namespace), index.knowledge(&namespace));
+        let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, knowledge).among(policies);
+        snapshot.plan(now, |observed, plan| devices(observed, plan, now))
+    }
+}
+
 fn object<K: DeserializeOwned>(kind: &str, mut value: Value) -> anyhow::Result<K> {
     let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("without a name").to_owned();
     if value.pointer("/metadata/namespace").is_none()
@@ -140,27 +169,12 @@ pub fn render(mut objects: Objects, now: Timestamp, output: Output) -> anyhow::R
             rollout.metadata.uid = Some(rollout.name_any());
         }
     }
-    let index = DeviceIndex::default();
-    objects.devices.iter().for_each(|device| index.apply(device));
-    objects.presence.iter().for_each(|presence| index.apply_presence(presence));
+    let index = objects.index();
     let plans: Vec<Value> = objects
         .rollouts
         .iter()
         .map(|rollout| {
-            let namespace = rollout.namespace().unwrap_or_default();
-            let same = |other: &Option<String>| other.as_deref() == Some(namespace.as_str());
-            let policy = objects
-                .policies
-                .iter()
-                .find(|policy| same(&policy.namespace()) && policy.name_any() == rollout.spec.policy_ref.name)
-                .cloned()
-                .map(Ok);
-            let siblings: Vec<ImageRollout> =
-                objects.rollouts.iter().filter(|other| same(&other.namespace())).cloned().collect();
-            let (here, knowledge) = (index.devices(&namespace), index.knowledge(&namespace));
-            let others = objects.policies.iter().filter(|policy| same(&policy.namespace()));
-            let snapshot = Snapshot::new(rollout.clone(), policy, &siblings, here, knowledge).among(others);
-            let (plan, reports) = snapshot.plan(now, |observed, plan| devices(observed, plan, now));
+            let (plan, reports) = objects.plan(rollout, &index, now);
             as_json(rollout, &plan, &reports)
         })
         .collect();

@@ -143,11 +143,11 @@ impl Snapshot {
         let name = self.rollout.name_any();
         let uid = self.rollout.uid().unwrap_or_default();
         let manager = crate::api::policy_manager(&self.rollout.spec.policy_ref.name);
-        let created = self.rollout.creation_timestamp().map(|time| time.0);
+        let plan = self.rollout.status.as_ref().and_then(|status| status.plan.as_ref());
         let target = Target {
             rollout: &name,
             uid: &uid,
-            created,
+            began: plan.map(|plan| plan.start_time.0),
             image: &subject.image,
             manager: &manager,
             rules: &subject.rules,

@@ -89,6 +89,7 @@ fn store(pass: &mut Pass<'_>, judged: &Judged) {
     pass.conflicts = judged.tallies.iter().map(|tally| tally.conflict).sum();
     pass.status.totals = Some(super::progress::totals(&pass.status.batches));
     status::failed_devices(pass, judged);
+    status::unchecked_devices(pass, judged);
 }
 
 enum Gate {
@@ -273,7 +274,7 @@ fn doubt(pass: &Pass<'_>, tally: &Tally, batch: usize) -> Option<WaitingOn> {
     let judged = pass.observed.members.iter();
     let doubtful = judged.filter(|member| usize::from(member.batch) == batch && member.proof == Proof::Unknown);
     let first = (tally.doubtful > 0).then(|| doubtful.min_by_key(|member| &member.view.name))??;
-    let (device, why) = (first.view.name.clone(), pass.observed.doubt(first));
+    let (device, why) = (first.view.name.clone(), pass.observed.doubt(first).to_owned());
     Some(WaitingOn::Probe { batch, devices: tally.doubtful, device, why })
 }
 

@@ -24,8 +24,8 @@ pub struct Target<'a> {
     pub rollout: &'a str,
     /// Its UID, for ranks.
     pub uid: &'a str,
-    /// When it was created. What is older was another rollout's that had its name.
-    pub created: Option<jiff::Timestamp>,
+    /// When it started, if it has. What is older was another rollout's that had its name.
+    pub began: Option<jiff::Timestamp>,
     /// The image that devices are told.
     pub image: &'a ImageRef,
     /// Field manager of the policy's entries.
@@ -55,9 +55,10 @@ impl Target<'_> {
     }
 
     /// Whether this very rollout wrote something, and not one before it of the same name: names are made from policy
-    /// and image, so a rollout that is deleted and made again has the same.
+    /// and image, so a rollout that is deleted and made again has the same. By the controller's clock alone: when it was
+    /// created is the API server's word.
     fn wrote(&self, rollout: &str, at: &Time) -> bool {
-        rollout == self.rollout && self.created.is_none_or(|created| at.0 >= created)
+        rollout == self.rollout && self.began.is_some_and(|began| at.0 >= began)
     }
 }
 

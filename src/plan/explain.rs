@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::rollout::Phase;
+use crate::api::rollout::{ImageRolloutStatus, Phase};
 
 use super::cohort;
 use super::observed::{Observed, Standing};
@@ -72,8 +72,8 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                 Progress::Updating(evidence) => {
                     DeviceWait::Updating { deadline: clock.due(member).map_or(Timestamp::MAX, second), evidence }
                 }
-                Progress::Proving => DeviceWait::Proving,
-                Progress::Doubtful => DeviceWait::Unproven { why: observed.doubt(member) },
+                Progress::Proving => proving(member, status),
+                Progress::Doubtful => DeviceWait::Unproven { why: observed.doubt(member).to_owned() },
                 Progress::Healthy => DeviceWait::Healthy,
                 Progress::RunsAlready => DeviceWait::RunsAlready,
                 Progress::Failed { .. } => {
@@ -124,6 +124,14 @@ fn conflict(member: &super::Member<'_>, repository: &str, observed: &Observed<'_
     }
 }
 
+/// Of a device that is being looked at elsewhere: what was found is in the status.
+fn proving(member: &super::Member<'_>, status: &ImageRolloutStatus) -> DeviceWait {
+    match status.unchecked_devices.iter().find(|unchecked| unchecked.name == member.view.name) {
+        Some(unchecked) => DeviceWait::Unproven { why: unchecked.message.clone() },
+        None => DeviceWait::Proving,
+    }
+}
+
 fn on_its_way_back(way: Return, member: &super::Member<'_>) -> DeviceWait {
     match way {
         Return::Arrived => DeviceWait::Back,
@@ -139,9 +147,6 @@ fn second(seconds: i64) -> Timestamp {
 
 /// Whether a status differs from another in more than figures; for tools that show it.
 #[must_use]
-pub fn is_transition(
-    old: &crate::api::rollout::ImageRolloutStatus,
-    new: &crate::api::rollout::ImageRolloutStatus,
-) -> bool {
+pub fn is_transition(old: &ImageRolloutStatus, new: &ImageRolloutStatus) -> bool {
     status::compare(old, new) == super::StatusWrite::Transition
 }

@@ -178,7 +178,7 @@ impl Fixture {
         let target = Target {
             rollout: "web-v2",
             uid: "uid",
-            created: self.rollout.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            began: Some(at(0)),
             image: &subject.image,
             manager: "tranche-policy/web",
             rules: &subject.rules,

@@ -122,6 +122,7 @@ pub(crate) fn end(pass: &mut Pass<'_>, phase: Phase, message: &str) {
         // Otherwise the image stays suspect, and the gate must go on treating it so.
         pass.status.halted = None;
     }
+    pass.status.unchecked_devices.clear();
     pass.status.message = truncate(message.to_owned(), 1024);
     pass.status.completion_time = Some(whole_seconds(pass.now));
 }
@@ -221,6 +222,7 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     }
     let members = pass.observed.members;
     let boundaries = cohort::boundaries(members, &policy.sizes);
+    after_namesakes(pass, &subject.image.repository)?;
     let (plan, batches) = policy.resolve(pass.now, members.len(), &boundaries);
     pass.status.plan = Some(plan);
     pass.status.batches = batches;
@@ -230,6 +232,25 @@ fn start(pass: &mut Pass<'_>, subject: &Subject) -> Result<(), WaitingOn> {
     let sizes = policy.batches.len();
     status::note(pass, "RolloutStarted", format!("{} devices in {sizes} batches", members.len()));
     Ok(())
+}
+
+/// A rollout of the same name that is gone may have written to devices in this very second. Times are whole seconds, and
+/// what was written before the start is told from what is written after it by them.
+fn after_namesakes(pass: &mut Pass<'_>, repository: &str) -> Result<(), WaitingOn> {
+    let name = pass.name();
+    let wrote = pass.observed.members.iter().flat_map(|member| {
+        let entry = member.view.entry(repository).map(|view| &view.entry).filter(|entry| entry.rollout == name);
+        let verdict = member.view.verdict(repository, name);
+        [entry.map(|entry| entry.release_time.0), verdict.map(|verdict| verdict.time.0)].into_iter().flatten()
+    });
+    match wrote.max().filter(|last| last.as_second() >= pass.now.as_second()) {
+        None => Ok(()),
+        Some(last) => {
+            let time = last.saturating_add(jiff::SignedDuration::from_secs(1)).unwrap_or(last);
+            pass.requeue(time);
+            Err(WaitingOn::NotBefore { time })
+        }
+    }
 }
 
 /// What an older rollout that runs means for this one, by the policy's word on new images.

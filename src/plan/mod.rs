@@ -136,9 +136,11 @@ pub(crate) struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
         let old = observed.rollout.status.clone().unwrap_or_default();
+        // What it writes must not look older than itself, whatever another controller's clock says.
+        let start = old.plan.as_ref().map_or(now, |plan| plan.start_time.0);
         Self {
             observed,
-            now,
+            now: now.max(start),
             status: old.clone(),
             old,
             finalizer: FinalizerChange::Keep,

@@ -317,10 +317,10 @@ pub struct Observed<'a> {
 impl Observed<'_> {
     /// Why a device could not be looked at.
     #[must_use]
-    pub fn doubt(&self, member: &Member<'_>) -> String {
+    pub fn doubt(&self, member: &Member<'_>) -> &str {
         match self.proofs.of(member) {
-            Some(Finding::Unknown(why)) => why.clone(),
-            Some(Finding::Passed | Finding::Pending | Finding::Failed(_)) | None => String::new(),
+            Some(Finding::Unknown(why)) => why,
+            Some(Finding::Passed | Finding::Pending | Finding::Failed(_)) | None => "",
         }
     }
 }

@@ -176,6 +176,7 @@ pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
     pass.conflicts = judged.tallies.iter().map(|tally| tally.conflict).sum();
     pass.status.totals = Some(super::progress::totals(&pass.status.batches));
     status::failed_devices(pass, &judged);
+    status::unchecked_devices(pass, &judged);
     verdicts(pass, subject, &judged);
     rollback::single_devices(pass, subject, &judged);
     withdraw(pass, subject, &judged, &clock);

@@ -1,7 +1,9 @@
 //! Message, conditions and history; and whether any of it is worth a write.
 
 use crate::api::condition::{self, Condition, truncate};
-use crate::api::rollout::{BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase, TriggerType};
+use crate::api::rollout::{
+    BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase, TriggerType, UncheckedDevice,
+};
 use crate::api::time::whole_seconds;
 
 use super::advance::Judged;
@@ -99,6 +101,23 @@ pub(crate) fn failed_devices(pass: &mut Pass<'_>, judged: &Judged) {
         note(pass, "DeviceFailed", format!("{who}: {why}"));
     }
     pass.status.failed_devices = failed;
+}
+
+/// The named devices that can't be checked.
+pub(crate) fn unchecked_devices(pass: &mut Pass<'_>, judged: &Judged) {
+    let mut members: Vec<&Member<'_>> = pass
+        .observed
+        .members
+        .iter()
+        .zip(&judged.progress)
+        .filter_map(|(member, (_, progress))| (*progress == Progress::Doubtful).then_some(member))
+        .collect();
+    members.sort_unstable_by(|a, b| a.view.name.cmp(&b.view.name));
+    let unchecked = |member: &&Member<'_>| UncheckedDevice {
+        name: member.view.name.clone(),
+        message: truncate(pass.observed.doubt(member).to_owned(), MAX_LINE),
+    };
+    pass.status.unchecked_devices = members.iter().take(MAX_FAILED).map(unchecked).collect();
 }
 
 /// Message, progress, conditions, and the lines of history that follow from a change of phase.
@@ -220,6 +239,7 @@ fn gates(status: &ImageRolloutStatus) -> ImageRolloutStatus {
         message: String::new(),
         totals: None,
         failed_devices: Vec::new(),
+        unchecked_devices: Vec::new(),
         history: Vec::new(),
         conditions: if status.plan.is_some() { Vec::new() } else { reasons(&status.conditions) },
         batches: status

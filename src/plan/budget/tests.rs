@@ -83,6 +83,8 @@ fn what_cannot_be_looked_at_is_no_verdict_and_says_so() {
         "1 devices of batch 1 can't be checked, which is no verdict; b: web: no way to 10.0.0.2 (NoRoute)"
     );
     assert_eq!(plan.waiting_on[0].reason(), "HealthUnknown");
+    let named: Vec<_> = plan.status.unchecked_devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(named, ["b"]);
     assert_eq!(plan.requeue_at, Some(at(90_030)));
     let shown =
         fixture.look(|observed| explain::devices(observed, &crate::plan::plan(observed, fixture.now), fixture.now));

@@ -188,6 +188,7 @@ fn rollouts() -> Vec<Value> {
         "rollbackTime": TIME,
         "completionTime": TIME,
         "failedDevices": [{ "name": "device-1", "reason": "DeadlineExceeded", "message": "no answer" }],
+        "uncheckedDevices": [{ "name": "device-2", "message": "web: no way to 10.0.0.2 (NoRoute)" }],
         "history": [{ "time": TIME, "type": "BatchStarted", "message": "batch 1 of 3" }],
         "conditions": [condition()],
     });

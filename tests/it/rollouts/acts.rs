@@ -55,6 +55,27 @@ async fn a_bad_image_stops_in_the_first_batch_and_goes_back() {
     })
     .await;
     assert_eq!(policy[0].image, "docker.io/iotistic/myapp:v9.9.9");
+
+    // Not by itself, but once a person has forgiven it.
+    let again = stage.deliver("v9.9.9").await;
+    assert!(again.to_string().contains("rolled back"), "{again}");
+    let said = stage.says(&["policies", "forgive", "myapp", "docker.io/iotistic/myapp:v9.9.8"]);
+    assert!(said.contains("has not rejected docker.io/iotistic/myapp:v9.9.8; it has rejected"), "{said}");
+    let said = stage.says(&["policies", "forgive", "myapp"]);
+    assert_eq!(said, "policy myapp forgives docker.io/iotistic/myapp:v9.9.9: the next push of it is rolled out\n");
+    crate::support::wait::until("the old rollout to be gone", async || {
+        let there = stage.api::<ImageRollout>().get_opt(&rollout).await.unwrap();
+        if there.is_none() { Ok(()) } else { Err(format!("{:?}", there.unwrap().metadata)) }
+    })
+    .await;
+    let rollout = stage.push("v9.9.9").await;
+    // It went back once more, and stays back.
+    stage.until_phase(&rollout, Phase::RolledBack).await;
+    crate::support::wait::until("the image to be remembered again", async || {
+        let answer = stage.deliver("v9.9.9").await.to_string();
+        if answer.contains("rolled back") { Ok(()) } else { Err(answer) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

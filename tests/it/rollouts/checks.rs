@@ -118,6 +118,17 @@ async fn what_cannot_be_seen_is_said_and_looked_at_again() {
     assert!(status.message.contains("judge: the webhook did not judge the device"), "{}", status.message);
     let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
     assert_eq!(ready.reason, "HealthUnknown");
+    let device = &status.unchecked_devices[0].name;
+    let said = stage.says(&["rollouts", "why", &rollout]);
+    assert!(
+        said.starts_with(&format!("{rollout}: Progressing, batch 1/2\n  1 devices of batch 1 can't be checked")),
+        "{said}"
+    );
+    assert!(said.ends_with("    others: 4 BatchNotOpen\n"), "{said}");
+    let said = stage.says(&["rollouts", "why", &rollout, device]);
+    let expected =
+        format!("{device} (batch 1): runs the image, but can't be checked: judge: the webhook did not judge");
+    assert!(said.starts_with(&expected), "{said}");
     // Longer than the deadline of 6 s: a device can be unseen for ever without being called bad.
     let before = looks(&health);
     assert_eq!(before.len(), 1, "the first batch is one device");

@@ -148,18 +148,26 @@ impl Stage {
 
     /// A registry's push; the rollout's name.
     pub async fn push(&self, tag: &str) -> String {
-        let body = json!({"repository": {"repo_name": "iotistic/myapp"}, "push_data": {"tag": tag}});
-        let answer: Value = reqwest::Client::new()
-            .post(format!("{}/api/v1/webhooks/docker-registry", self.tranche().url))
-            .bearer_auth(SECRET)
-            .json(&body)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
+        let answer = self.deliver(tag).await;
         answer["rollout_id"].as_str().unwrap_or_else(|| panic!("no rollout: {answer}")).to_owned()
+    }
+
+    /// A registry's push; the answer to it.
+    pub async fn deliver(&self, tag: &str) -> Value {
+        let body = json!({"repository": {"repo_name": "iotistic/myapp"}, "push_data": {"tag": tag}});
+        let request = reqwest::Client::new().post(format!("{}/api/v1/webhooks/docker-registry", self.tranche().url));
+        request.bearer_auth(SECRET).json(&body).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// What `tranche` prints when a person types this, with the namespace's kubeconfig; errors as well.
+    pub fn says(&self, args: &[&str]) -> String {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tranche"))
+            .args(args)
+            .args(["--namespace", &self.namespace])
+            .env("KUBECONFIG", &self.settings.kubeconfig)
+            .output()
+            .unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     }
 
     pub async fn status(&self, rollout: &str) -> ImageRolloutStatus {
