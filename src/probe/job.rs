@@ -238,3 +238,7 @@ fn words(error: &kube::Error) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+#[path = "job_tests.rs"]
+mod tests;
