@@ -2,7 +2,7 @@
 //!
 //! A look makes one Job and follows it to its end. Its name follows from what it is about, so whoever takes the same look
 //! again, such as after a restart, finds the Job that is there. A Job that can't be made or followed is Unknown: that is
-//! about the cluster and not about the device. What its end says is told in [`ended`](super::ended).
+//! about the cluster and not about the device. What its end says is told in `ended.rs`.
 //!
 //! Pods are not read: that would be a right to see every pod of the namespace. The exit code of a container is in the Job's
 //! own words; more is in the pod's log.
@@ -71,7 +71,7 @@ impl fmt::Debug for Jobs {
 }
 
 impl JobCheck {
-    /// See [`HOSTS`].
+    /// None, really: see `HOSTS`.
     pub(super) fn host(values: &Values) -> String {
         format!("job/{}", Sha256::digest(&*values.device_uuid)[0] % HOSTS)
     }

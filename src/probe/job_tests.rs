@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::super::fixture::{job_check, pod, values};
 use super::*;
 
 const UID: &str = "3b241101-e2bb-4255-8caf-4136c566a962";
@@ -61,7 +62,7 @@ impl Server {
     }
 }
 
-fn job(status: Value) -> Say {
+fn job(status: &Value) -> Say {
     let owners = json!([{"apiVersion": "tranche.dev/v1alpha1", "kind": "ImageRollout", "name": "app-1", "uid": UID}]);
     Say::Job(json!({
         "metadata": {"name": "app-1-x", "ownerReferences": owners},
@@ -72,38 +73,28 @@ fn job(status: Value) -> Say {
 
 fn ended(kind: &str, reason: &str) -> Say {
     job(
-        json!({"startTime": "2026-11-02T09:30:00Z", "conditions": [{"type": kind, "status": "True", "reason": reason}]}),
+        &json!({"startTime": "2026-11-02T09:30:00Z", "conditions": [{"type": kind, "status": "True", "reason": reason}]}),
     )
 }
 
 fn begun(ready: i32) -> Say {
-    job(json!({"startTime": "2026-11-02T09:30:00Z", "active": 1, "ready": ready}))
+    job(&json!({"startTime": "2026-11-02T09:30:00Z", "active": 1, "ready": ready}))
 }
 
 /// What a look with a timeout of 30 s says, how many seconds it took, and what was asked.
 async fn look(answers: &[Say]) -> (String, u64, Server) {
     let (client, server) = Server::client(answers);
-    let template = json!({"spec": {"containers": [{"name": "main"}]}});
-    let check = JobCheck::parse(template.as_object().expect("an object")).expect("a good check");
-    let values = Values {
-        device_ip: None,
-        device_name: "line 3".into(),
-        device_uuid: "0b9f".into(),
-        namespace: "plant-a".into(),
-        image: "docker.io/acme/app:v2".into(),
-        tag: "v2".into(),
-    };
     let rollout = Rollout { name: "app-1".into(), uid: UID.into() };
-    let timeout = Duration::from_secs(30);
+    let (values, timeout) = (values(""), Duration::from_secs(30));
     let order = Order { check: "test", values: &values, since: 1, rollout: &rollout, attempt: 1, timeout };
     let begin = Instant::now();
-    let outcome = check.look(&Jobs::new(client), &order).await;
+    let outcome = job_check(&pod()).look(&Jobs::new(client), &order).await;
     (outcome.to_string(), begin.elapsed().as_secs(), server)
 }
 
 #[tokio::test(start_paused = true)]
 async fn followed_to_the_end() {
-    let made = || job(json!({}));
+    let made = || job(&json!({}));
     let late = 30 + SETTLE.as_secs();
     let busy = || Say::Status(429, "TooManyRequests", "later");
     let down = || Say::Status(503, "ServiceUnavailable", "etcd is away");
@@ -193,7 +184,7 @@ async fn followed_to_the_end() {
 async fn tried_before() {
     let refusal = |code, message| vec![Say::Status(code, "Reason", message)];
     for (answers, expected) in [
-        (vec![job(json!({}))], "taken"),
+        (vec![job(&json!({}))], "taken"),
         (refusal(422, "spec is invalid"), "spec is invalid"),
         (refusal(400, "unknown field"), "unknown field"),
         (refusal(403, "User cannot create resource jobs"), "User cannot create resource jobs"),
@@ -203,9 +194,7 @@ async fn tried_before() {
         (refusal(500, "etcd is away"), "not now"),
     ] {
         let (client, server) = Server::client(&answers);
-        let template = json!({"spec": {"containers": [{"name": "main"}]}});
-        let check = JobCheck::parse(template.as_object().expect("an object")).expect("a good check");
-        let said = match refused(&client, "plant-a", &check).await {
+        let said = match refused(&client, "plant-a", &job_check(&pod())).await {
             Ok(refused) => refused.unwrap_or("taken".into()),
             Err(_) => "not now".into(),
         };

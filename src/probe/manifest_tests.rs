@@ -2,19 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::template::address;
+use super::super::fixture::{job_check, pod, values};
 use super::*;
 
-fn values() -> Values {
-    Values {
-        device_ip: address("10.1.2.3"),
-        device_name: "line 3".into(),
-        device_uuid: "0b9f".into(),
-        namespace: "plant-a".into(),
-        image: "docker.io/acme/app:v2".into(),
-        tag: "v2".into(),
-    }
-}
+const ADDRESS: &str = "10.1.2.3";
 
 fn rollout() -> Rollout {
     Rollout { name: "app-5d41402abc".into(), uid: "3b241101-e2bb-4255-8caf-4136c566a962".into() }
@@ -31,22 +22,22 @@ fn order<'a>(values: &'a Values, rollout: &'a Rollout) -> Order<'a> {
     }
 }
 
-fn parse(template: Value) -> Result<JobCheck, InvalidCheck> {
+fn parse(template: &Value) -> Result<JobCheck, InvalidCheck> {
     JobCheck::parse(template.as_object().expect("an object"))
 }
 
-fn made(template: Value, values: &Values) -> Value {
-    parse(template).expect("a good one").job(&order(values, &rollout()))
+fn made(template: &Value, values: &Values) -> Value {
+    job_check(template).job(&order(values, &rollout()))
 }
 
 #[test]
 fn a_job() {
     let job = made(
-        json!({
+        &json!({
             "metadata": {"annotations": {"sidecar.istio.io/inject": "false"}},
             "spec": {"serviceAccountName": "tester", "containers": [{"name": "main", "image": "acme/test:1"}], "new": 1},
         }),
-        &values(),
+        &values(ADDRESS),
     );
     let name = job["metadata"]["name"].as_str().expect("a name").to_owned();
     let environment = json!([
@@ -103,12 +94,12 @@ fn a_job() {
 fn what_the_author_has_set_stays() {
     let theirs = json!([{"name": "TAG", "value": "mine"}, {"name": "URL", "value": "http://$(DEVICE_IP)/"}]);
     let job = made(
-        json!({"metadata": null, "spec": {
+        &json!({"metadata": null, "spec": {
             "restartPolicy": "OnFailure",
             "initContainers": [{"name": "first", "env": null}],
             "containers": [{"name": "main", "env": theirs}, {"name": "more"}],
         }}),
-        &values(),
+        &values(ADDRESS),
     );
     let spec = &job["spec"]["template"]["spec"];
     assert_eq!((&spec["restartPolicy"], &job["spec"]["podFailurePolicy"]), (&json!("OnFailure"), &Value::Null));
@@ -127,8 +118,8 @@ fn what_the_author_has_set_stays() {
 
 #[test]
 fn values_are_literal() {
-    let values = Values { device_ip: None, device_name: "$(TOKEN) $$\0".into(), tag: "".into(), ..values() };
-    let job = made(json!({"spec": {"containers": [{"name": "main"}]}}), &values);
+    let values = Values { device_ip: None, device_name: "$(TOKEN) $$\0".into(), tag: "".into(), ..values(ADDRESS) };
+    let job = made(&pod(), &values);
     let value = |name: &str| {
         let env = job["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("a list");
         env.iter().find(|variable| variable["name"] == name).expect("it is set")["value"].clone()
@@ -141,7 +132,7 @@ fn values_are_literal() {
 
 #[test]
 fn names() {
-    let (values, rollout) = (values(), rollout());
+    let (values, rollout) = (values(ADDRESS), rollout());
     let base = order(&values, &rollout);
     let other_values = Values { device_uuid: "0b9e".into(), ..values.clone() };
     let other_rollout = Rollout { uid: "4".into(), ..rollout.clone() };
@@ -206,7 +197,7 @@ fn refused() {
         (json!({"metadata": "x", "spec": {"containers": main}}), "metadata of the template"),
         (json!({"spec": {"containers": [{"name": long}]}}), "the template must have at most 64 KiB"),
     ] {
-        let error = parse(template).expect_err(expected).sentence();
+        let error = parse(&template).expect_err(expected).sentence();
         assert!(error.starts_with(expected), "{error}, expected {expected}");
     }
 }

@@ -60,6 +60,8 @@ pub mod verdict;
 pub mod webhook;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod socket_tests;
 
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::super::analysis::AnalysisSpec;
+use super::super::fixture::{job_check, pod};
 use super::*;
 
 fn analysis(spec: &AnalysisSpec) -> Kind {
@@ -96,9 +97,7 @@ async fn of_devices_or_of_batches() {
 
 #[tokio::test]
 async fn without_a_client_no_jobs_are_made() {
-    let template = json!({"spec": {"containers": [{"name": "main"}]}});
-    let check = JobCheck::parse(template.as_object().expect("an object")).expect("a good check");
-    let job = job(Kind::Job(Box::new(check)), AMPLE, "127.0.0.1");
+    let job = job(Kind::Job(Box::new(job_check(&pod()))), AMPLE, "127.0.0.1");
     let network = network("127.0.0.0/8");
     assert_is(&network.look(&job, 1).await, "unknown (NotJudged)");
     assert!(network.patience(&job) > AMPLE, "its end takes a while to be seen");

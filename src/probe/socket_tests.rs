@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::fixture::values;
 use super::http::HttpSpec;
 use super::tls::TlsSpec;
 use super::webhook::WebhookSpec;
@@ -142,17 +143,6 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Mutex<Ve
 
 fn network(rules: &str) -> Network {
     Network { guard: Guard::new(rules.parse().expect(rules), Names::system()), jobs: None }
-}
-
-fn values(ip: &str) -> Values {
-    Values {
-        device_ip: template::address(ip),
-        device_name: "line 3".into(),
-        device_uuid: "0b9f".into(),
-        namespace: "plant-a".into(),
-        image: "docker.io/acme/app:v2".into(),
-        tag: "v2".into(),
-    }
 }
 
 fn rollout() -> Arc<Rollout> {
