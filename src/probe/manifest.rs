@@ -133,9 +133,10 @@ impl Order<'_> {
     /// and a hash of everything that the Job is about.
     pub(super) fn name(&self) -> String {
         let Self { check, values, since, rollout, attempt, timeout: _ } = self;
-        let numbers = format!("{since} {attempt}");
+        // A device that has moved is another one to a Job that speaks to it.
+        let rest = format!("{since} {attempt} {:?}", values.device_ip);
         let mut hash = Sha256::new();
-        for part in [&*rollout.uid, &*values.device_uuid, check, &numbers] {
+        for part in [&*rollout.uid, &*values.device_uuid, check, &rest] {
             // Lengths, so that no two lists of parts are the same text.
             hash.update(part.len().to_be_bytes());
             hash.update(part);

@@ -132,7 +132,7 @@ fn values_are_literal() {
 
 #[test]
 fn names() {
-    let (values, rollout) = (values(ADDRESS), rollout());
+    let (moved, values, rollout) = (values("10.1.2.4"), values(ADDRESS), rollout());
     let base = order(&values, &rollout);
     let other_values = Values { device_uuid: "0b9e".into(), ..values.clone() };
     let other_rollout = Rollout { uid: "4".into(), ..rollout.clone() };
@@ -142,6 +142,7 @@ fn names() {
         Order { since: 1_700_000_001, ..base },
         Order { check: "self-test-2", ..base },
         Order { values: &other_values, ..base },
+        Order { values: &moved, ..base },
         Order { rollout: &other_rollout, ..base },
         // The same texts one after the other, cut elsewhere.
         Order { check: "fself-test", values: &Values { device_uuid: "0b9".into(), ..values.clone() }, ..base },
@@ -149,7 +150,7 @@ fn names() {
     let all: BTreeSet<String> = orders.iter().map(Order::name).collect();
     assert_eq!(all.len(), orders.len(), "{all:?}");
     assert_eq!(base.name(), order(&values, &rollout).name(), "the same look has the same name");
-    let later = Values { device_name: "renamed".into(), device_ip: None, ..values.clone() };
+    let later = Values { device_name: "renamed".into(), ..values.clone() };
     assert_eq!(base.name(), Order { timeout: Duration::from_secs(9), values: &later, ..base }.name());
     for (name, expected) in [("app-1", "app-1-"), ("app.v2.", "app-v2-"), (&"a".repeat(253), &"a".repeat(40))] {
         let rollout = Rollout { name: name.into(), uid: "3".into() };
