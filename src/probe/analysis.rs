@@ -18,7 +18,7 @@ use super::guard::{Guard, Reach};
 use super::headers::{self, HeaderText};
 use super::invalid::InvalidCheck;
 use super::promql::{Filling, Query};
-use super::template::{Host, Template};
+use super::template::{Host, Template, TemplateError};
 use super::tls::{Tls, TlsSpec};
 use super::verdict::{Doubt, Failure, Outcome};
 use super::{Batch, Rollout};
@@ -111,7 +111,12 @@ impl AnalysisCheck {
     /// What is wrong with it, whatever the batch.
     pub fn parse(spec: &AnalysisSpec) -> Result<Self, InvalidCheck> {
         let AnalysisSpec { url, query, min, max, headers, tls } = spec;
-        let mut url = Template::parse(url).map_err(InvalidCheck::Url)?.fixed().ok_or(InvalidCheck::FixedUrl)?;
+        // What is wrong with the URL of any check is wrong with this one.
+        Template::parse(url).map_err(InvalidCheck::Url)?;
+        if url.contains('{') {
+            return Err(InvalidCheck::FixedUrl);
+        }
+        let mut url = Url::parse(url).map_err(|error| InvalidCheck::Url(TemplateError::Url(error.to_string())))?;
         url.set_path(&format!("{}/api/v1/query", url.path().trim_end_matches('/')));
         let mut headers = headers::parse(headers)?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));

@@ -233,14 +233,6 @@ impl Template {
         self.host.0.iter().all(|piece| matches!(piece, Piece::Text(_)))
     }
 
-    /// The URL, if it is the same for all devices.
-    #[must_use]
-    pub fn fixed(&self) -> Option<Url> {
-        let is_text = |piece: &Piece| matches!(piece, Piece::Text(_));
-        let fixed = self.host.0.iter().chain(&self.rest).all(is_text);
-        fixed.then(|| self.render(&sample(Ipv4Addr::UNSPECIFIED.into())).ok()).flatten()
-    }
-
     /// Its host for one device.
     ///
     /// # Errors
