@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 use tranche::oci::AddressRules;
 use tranche::probe::http::{HttpCheck, HttpSpec};
 use tranche::probe::template::Values;
-use tranche::probe::{Added, Check, Engine, Guard, Job, Kind, Names, Network, Outcome, Report, Schedule, Settings};
+use tranche::probe::{
+    Added, Check, Engine, Guard, Job, Kind, Names, Network, Outcome, Report, Rollout, Schedule, Settings, Subject,
+};
 use tranche::shutdown::Shutdown;
 
 use crate::row::Row;
@@ -129,7 +131,8 @@ type Checks = Engine<Arc<str>, Network>;
 fn engine() -> anyhow::Result<(Checks, mpsc::Receiver<Report<Arc<str>>>)> {
     let rules: AddressRules = "127.0.0.0/8".parse()?;
     let settings = Settings { spread: Duration::ZERO, seed: 1, ..Settings::default() };
-    Ok(Engine::start(Network(Guard::new(rules, Names::system())), &settings, Shutdown::new()))
+    let network = Network { guard: Guard::new(rules, Names::system()), jobs: None };
+    Ok(Engine::start(network, &settings, Shutdown::new()))
 }
 
 fn check(port: u16, initial_delay: Duration) -> anyhow::Result<Arc<Check>> {
@@ -141,8 +144,8 @@ fn check(port: u16, initial_delay: Duration) -> anyhow::Result<Arc<Check>> {
 }
 
 fn add(engine: &Checks, check: &Arc<Check>, devices: u32) -> anyhow::Result<()> {
-    let [namespace, image, tag, rollout]: [Arc<str>; 4] =
-        ["plant-a", "docker.io/acme/app:v2", "v2", "app-1"].map(Into::into);
+    let [namespace, image, tag]: [Arc<str>; 3] = ["plant-a", "docker.io/acme/app:v2", "v2"].map(Into::into);
+    let rollout = Arc::new(Rollout { name: "app-1".into(), uid: "11111111-0000-4000-8000-000000000000".into() });
     for n in 0..devices {
         // Loopback has room for 16 million devices.
         let address = IpAddr::from(Ipv4Addr::from(0x7f01_0000 + n));
@@ -155,7 +158,8 @@ fn add(engine: &Checks, check: &Arc<Check>, devices: u32) -> anyhow::Result<()> 
             tag: Arc::clone(&tag),
         };
         let key: Arc<str> = format!("app-1/00000000-0000-4000-8000-{n:012}/web").into();
-        let job = Job { check: Arc::clone(check), values, rollout: Arc::clone(&rollout) };
+        let subject = Subject::Device { values, since: i64::from(n) };
+        let job = Job { check: Arc::clone(check), subject, rollout: Arc::clone(&rollout) };
         anyhow::ensure!(engine.add(key, Arc::new(job)) == Added::New, "it is a new one");
     }
     Ok(())

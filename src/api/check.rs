@@ -214,18 +214,21 @@ pub struct WebhookCheck {
     pub tls: Option<CheckTls>,
 }
 
-/// `job` check: a Job is run for each device, in the policy's namespace; its success is the verdict. The device is in the
-/// environment of its containers: `DEVICE_NAME`, `DEVICE_UUID`, `DEVICE_IP`, `ROLLOUT`, `IMAGE`, `TAG`, `CHECK`.
+/// `job` check: a Job is run for each device and attempt, in the policy's namespace; how its containers end is the verdict.
+/// A Job that is not made, not scheduled, evicted or deleted is none, nor is a command that can't be run (exit codes 126 to
+/// 128). The device is in the environment of its containers: `DEVICE_NAME`, `DEVICE_UUID`, `DEVICE_IP` (empty where it has
+/// reported none), `ROLLOUT`, `NAMESPACE`, `IMAGE`, `TAG` and `CHECK`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobCheck {
-    /// A pod template (`metadata` and `spec`), as a Job has it. `restartPolicy` is Never unless it says otherwise.
+    /// A pod template (`metadata` and `spec`), as a Job has it, of at most 64 KiB. `restartPolicy` is Never unless it says
+    /// OnFailure. What of the environment is set here stays, and may refer to the above: `http://$(DEVICE_IP)/`.
     #[schemars(schema_with = "schema::opaque_object")]
     pub template: serde_json::Map<String, serde_json::Value>,
 }
 
 /// `analysis` check: a query of Prometheus whose every sample must be within bounds. Judged while a batch soaks, and once
-/// more when the soak is over. No samples are no verdict.
+/// more when the soak is over. No samples, NaN, warnings and errors are no verdict.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = kube::core::Rule::new("has(self.min) || has(self.max)")
@@ -235,7 +238,8 @@ pub struct AnalysisCheck {
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = schema::matches("^https?://.", "the url of a check starts with http:// or https://"))]
     pub url: String,
-    /// In PromQL, with `{{namespace}}`, `{{image}}`, `{{tag}}`, `{{rollout}}` and `{{batch}}`: single braces are PromQL's own.
+    /// In PromQL, with `{{namespace}}`, `{{image}}`, `{{tag}}` and `{{rollout}}` within its strings, and the number `{{batch}}`
+    /// anywhere: single braces are PromQL's own. A vector or a scalar must come of it.
     #[schemars(length(min = 1, max = 4096))]
     pub query: String,
     /// The least that is healthy, a decimal number.

@@ -24,7 +24,7 @@ use crate::manage::{
 use crate::metrics::Metrics;
 use crate::oci::{AddressRules, Registries};
 use crate::ops::{self, Readiness};
-use crate::probe::{Guard, Names, Network};
+use crate::probe::{Guard, Jobs, Names, Network};
 use crate::record::Recorder;
 use crate::resolver::Resolver;
 use crate::server::{self, ServerConfig, with_problems};
@@ -147,7 +147,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let registries = Registries::new(registry_allow_addresses, Clock::default());
     let mut parts = Parts { tasks: JoinSet::new(), routes: Router::new(), readiness: Vec::new() };
     if wants(Component::Controller) {
-        let probes = Probes::new(Network(Guard::new(check_allow_addresses, Names::system())), check_networks);
+        let guard = Guard::new(check_allow_addresses, Names::system());
+        let network = Network { guard, jobs: Some(Jobs::new(client.clone())) };
+        let probes = Probes::new(network, check_networks);
         parts.controller(&client, &namespace, registries.clone(), probes, &metrics, &shutdown);
     }
     if wants(Component::Gateway) {

@@ -25,7 +25,7 @@ use crate::plan::{Observed, Subject};
 use crate::probe::batch::{Finished, settle};
 use crate::probe::policy::{Secrets, secrets_of};
 use crate::probe::template::{Values, address};
-use crate::probe::{Added, Check, Engine, Guard, Job, Names, Network, Outcome, Report, Settings};
+use crate::probe::{self, Added, Check, Engine, Guard, Job, Names, Network, Outcome, Report, Settings};
 use crate::shutdown::Shutdown;
 
 /// A device that couldn't be looked at is looked at again after so long.
@@ -127,7 +127,8 @@ pub fn wanted(observed: &Observed<'_>, plan: &crate::plan::Plan) -> Vec<Wanted> 
 impl Default for Probes {
     /// Devices' own addresses alone, by the system's names.
     fn default() -> Self {
-        Self::new(Network(Guard::new(AddressRules::default(), Names::system())), Vec::new())
+        let guard = Guard::new(AddressRules::default(), Names::system());
+        Self::new(Network { guard, jobs: None }, Vec::new())
     }
 }
 
@@ -197,7 +198,8 @@ impl Probes {
         let mark = (namespace.to_string(), subject.image.repository.clone());
         let target = Target {
             uid: uid.as_str().into(),
-            rollout: rollout.name_any().into(),
+            rollout: Arc::new(probe::Rollout { name: rollout.name_any().into(), uid: uid.as_str().into() }),
+            now: context.clock.now().as_second(),
             namespace,
             image: subject.image.to_string().into(),
             tag: rollout.spec.image.tag.clone().unwrap_or_default().into(),
@@ -279,7 +281,9 @@ async fn secrets(context: &Context, namespace: &str, checks: &[HealthCheck]) -> 
 /// What looks at the devices of one rollout have in common.
 struct Target {
     uid: Arc<str>,
-    rollout: Arc<str>,
+    rollout: Arc<probe::Rollout>,
+    /// Unix seconds.
+    now: i64,
     namespace: Arc<str>,
     image: Arc<str>,
     tag: Arc<str>,
@@ -309,7 +313,10 @@ impl Target {
                 image: Arc::clone(&self.image),
                 tag: Arc::clone(&self.tag),
             });
-            let job = Job { check: Arc::clone(check), values: values.clone(), rollout: Arc::clone(&self.rollout) };
+            // The Job of a look that had a result says nothing new.
+            let since = if found.last.is_none() { release } else { self.now };
+            let subject = probe::Subject::Device { values: values.clone(), since };
+            let job = Job { check: Arc::clone(check), subject, rollout: Arc::clone(&self.rollout) };
             let key = key(&self.uid, &name, release, index);
             found.waits = match engine.add_after(key, Arc::new(job), delay) {
                 Added::New | Added::Known => true,

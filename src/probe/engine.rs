@@ -40,7 +40,7 @@ const SPREAD: Duration = Duration::from_secs(1);
 const JITTER: f64 = 0.1;
 /// Results that nobody has taken yet. Then no further look is taken, until somebody does.
 const RESULTS: usize = 1024;
-/// A prober ends by itself within its timeout. One that doesn't is ended after this much more.
+/// A prober ends by itself within its patience. One that doesn't is ended after this much more.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Takes looks.
@@ -54,8 +54,13 @@ pub trait Prober: Send + Sync + 'static {
     /// The host that is spoken to, by which looks are limited. Absent: there is none to limit.
     fn host(&self, job: &Self::Job) -> Option<Box<str>>;
 
-    /// One look, within the schedule's timeout.
-    fn look(&self, job: &Self::Job) -> impl Future<Output = Outcome> + Send;
+    /// How long a look may take.
+    fn patience(&self, job: &Self::Job) -> Duration {
+        self.schedule(job).timeout()
+    }
+
+    /// One look, within its patience. `attempt`: the first of a check is 1.
+    fn look(&self, job: &Self::Job, attempt: u32) -> impl Future<Output = Outcome> + Send;
 }
 
 /// How an engine runs.
@@ -271,11 +276,11 @@ impl<K: Clone + Eq + Hash + Send + 'static, P: Prober> Scheduler<K, P> {
     }
 
     fn look(&mut self, start: Start<P::Job>, begun: Instant) {
-        let Start { id, job, host } = start;
+        let Start { id, job, host, attempt } = start;
         let prober = Arc::clone(&self.shared.prober);
         let abort = self.tasks.spawn(async move {
-            let patience = prober.schedule(&job).timeout() + GRACE;
-            match timeout(patience, prober.look(&job)).await {
+            let patience = prober.patience(&job) + GRACE;
+            match timeout(patience, prober.look(&job, attempt)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Outcome::unknown(Doubt::Internal, "the look did not end by itself"),
             }

@@ -21,6 +21,8 @@ struct Fake {
     host: Option<u32>,
     schedule: Schedule,
     steps: Vec<Step>,
+    /// What a look has beyond its timeout, seconds.
+    more: u64,
     looks: AtomicUsize,
     /// When looks began, seconds.
     begun: Mutex<Vec<f64>>,
@@ -79,10 +81,16 @@ impl Prober for Watch {
         job.host.map(|host| host.to_string().into())
     }
 
-    async fn look(&self, job: &Fake) -> Outcome {
+    fn patience(&self, job: &Fake) -> Duration {
+        job.schedule.timeout() + Duration::from_secs(job.more)
+    }
+
+    async fn look(&self, job: &Fake, attempt: u32) -> Outcome {
         let _out = self.enter(job.host);
         job.begun.lock().push(self.seconds());
-        let n = job.looks.fetch_add(1, Ordering::SeqCst).min(job.steps.len() - 1);
+        let n = job.looks.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(n + 1, attempt as usize, "attempts are counted from 1");
+        let n = n.min(job.steps.len() - 1);
         let wait = async |seconds| tokio::time::sleep(Duration::from_secs(seconds)).await;
         match job.steps[n] {
             Step::Pass(seconds) => {
@@ -109,7 +117,14 @@ fn schedule(initial_delay: u64, interval: u64, timeout: u64, retries: u32, succe
 }
 
 fn job(host: Option<u32>, schedule: Schedule, steps: &[Step]) -> Arc<Fake> {
-    Arc::new(Fake { host, schedule, steps: steps.to_vec(), looks: AtomicUsize::new(0), begun: Mutex::default() })
+    Arc::new(Fake {
+        host,
+        schedule,
+        steps: steps.to_vec(),
+        more: 0,
+        looks: AtomicUsize::new(0),
+        begun: Mutex::default(),
+    })
 }
 
 fn settings() -> Settings {
@@ -157,6 +172,21 @@ async fn looks_are_on_time() {
             assert!((-0.001..=n as f64 + 0.01).contains(&late), "{what}: look {n} at {begun}, not {expected}");
         }
         assert!(engine.is_empty(), "{what}");
+    }
+}
+
+/// A look that follows something else's own end has time beyond its timeout, and no more than that.
+#[tokio::test(start_paused = true)]
+async fn patience() {
+    for (more, takes, label, expected) in
+        [(20, 24, "Passed", 24.0), (20, 27, "Internal", 26.0), (0, 7, "Internal", 6.0)]
+    {
+        let (engine, mut results, watch) = start(&settings());
+        let mut job = job(None, schedule(0, 1, 5, 0, 1), &[Step::Pass(takes)]);
+        Arc::get_mut(&mut job).expect("not shared yet").more = more;
+        assert_eq!(engine.add(1, job), Added::New);
+        assert_eq!(results.recv().await.expect("a result").outcome.label(), label);
+        assert!((watch.seconds() - expected).abs() < 0.01, "{} s, not {expected}", watch.seconds());
     }
 }
 

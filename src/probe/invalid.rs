@@ -1,5 +1,6 @@
 //! Why a check can never work. Found when a policy is validated, before any rollout starts on it.
 
+use super::promql::QueryError;
 use super::schedule::ScheduleError;
 use super::statuses::StatusesError;
 use super::template::TemplateError;
@@ -17,6 +18,18 @@ pub enum InvalidCheck {
     /// A webhook's host that is filled in.
     #[error("the host of a webhook must not have placeholders in it: it is asked about devices, and is none")]
     FixedHost,
+    /// An analysis' URL that is filled in.
+    #[error("the url of an analysis must not have placeholders: they belong into the query, in double braces")]
+    FixedUrl,
+    /// Its query.
+    #[error("the query is wrong")]
+    Query(#[source] QueryError),
+    /// Its bounds.
+    #[error("{0}")]
+    Bounds(&'static str),
+    /// Its pod template.
+    #[error("{0}")]
+    Job(&'static str),
     /// Its host.
     #[error("the host is wrong")]
     Host(#[source] TemplateError),

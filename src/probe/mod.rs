@@ -8,8 +8,9 @@
 //!     │  queue      what is looked at next (pure)
 //!     │  schedule   attempts, and what they come to (pure)
 //!     ▼
-//!   http, tcp, webhook ── one look at one device
-//!     │  template   URLs and hosts with placeholders (pure)
+//!   http, tcp, webhook ── one look at one device    analysis ── one at one batch    job ── one by a Job, for one device
+//!     │  template   URLs and hosts with placeholders (pure)    promql ── queries with placeholders (pure)
+//!     │  manifest   the Job that is made (pure)                ended ── what its end says (pure)
 //!     │  policy, statuses, headers, invalid: what a check asks for, and what can never work (pure)
 //!     ▼
 //!   exchange ── one request, one answer    tls ── whom to trust
@@ -27,12 +28,16 @@
 //! | --- | --- |
 //! | refused, reset, no answer in time, wrong status or body, not HTTP, bad certificate, redirect elsewhere | Failed |
 //! | no way to the address (also EHOSTUNREACH), name not resolved, no sockets, address refused, own TLS | Unknown |
-//! | the webhook says `healthy: false` | Failed |
-//! | the webhook says nothing that is understood, or nothing | Unknown |
+//! | the webhook says `healthy: false`; a container of the Job ends badly; a sample of the analysis is out of bounds | Failed |
+//! | the webhook or Prometheus says nothing that is understood, or nothing | Unknown |
+//! | the Job is not made, not run, evicted or deleted; its command can't be run | Unknown |
+//! | the Job runs, and is not over in time | Failed |
 //! | the device has no address, or none comes of the template | Unknown |
 //! | nothing came back from any device of a batch | Unknown, by [`batch::reconsider`] |
 
+pub mod analysis;
 pub mod batch;
+mod ended;
 pub mod engine;
 mod exchange;
 mod fault;
@@ -40,8 +45,11 @@ pub mod guard;
 mod headers;
 pub mod http;
 pub mod invalid;
+pub mod job;
+mod manifest;
 pub mod names;
 pub mod policy;
+pub mod promql;
 mod queue;
 pub mod schedule;
 pub mod statuses;
@@ -52,18 +60,25 @@ pub mod verdict;
 pub mod webhook;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod socket_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use self::analysis::AnalysisCheck;
 pub use self::engine::{Added, Engine, Facts, Prober, Report, Settings};
 pub use self::guard::Guard;
 pub use self::headers::HeaderText;
 use self::http::HttpCheck;
 pub use self::invalid::InvalidCheck;
+use self::job::JobCheck;
+pub use self::job::Jobs;
+use self::manifest::Order;
 pub use self::names::Names;
 pub use self::schedule::Schedule;
 use self::tcp::TcpCheck;
@@ -93,22 +108,68 @@ pub enum Kind {
     Tcp(TcpCheck),
     /// Asks a service about the device.
     Webhook(Box<WebhookCheck>),
+    /// Has a Job look at the device.
+    Job(Box<JobCheck>),
+    /// Asks Prometheus about a batch.
+    Analysis(Box<AnalysisCheck>),
 }
 
-/// One check of one device.
+/// A rollout, shared by everything that is looked at for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+}
+
+/// What is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A device, by every check but an analysis.
+    Device {
+        /// The device, and what is rolled out to it.
+        values: Values,
+        /// From when on evidence counts, Unix seconds: the device's release, or when it was decided to look again. By it a
+        /// `job` check tells a Job that may be followed from one that is of yesterday.
+        since: i64,
+    },
+    /// A batch, by an analysis.
+    Batch(Batch),
+}
+
+/// A batch of a rollout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// What is rolled out.
+    pub image: Arc<str>,
+    /// Its tag; empty where it has none.
+    pub tag: Arc<str>,
+    /// From 1.
+    pub number: u32,
+}
+
+/// One check of one device or batch.
 #[derive(Debug)]
 pub struct Job {
     /// The check.
     pub check: Arc<Check>,
-    /// The device, and what is rolled out to it.
-    pub values: Values,
-    /// The rollout's name.
-    pub rollout: Arc<str>,
+    /// What it is of.
+    pub subject: Subject,
+    /// What it is for.
+    pub rollout: Arc<Rollout>,
 }
 
 /// Takes looks over the network.
 #[derive(Clone, Debug)]
-pub struct Network(pub Guard);
+pub struct Network {
+    /// What may be connected to.
+    pub guard: Guard,
+    /// Absent: no Jobs are made, and `job` checks are Unknown.
+    pub jobs: Option<Jobs>,
+}
 
 impl Prober for Network {
     type Job = Job;
@@ -118,22 +179,49 @@ impl Prober for Network {
     }
 
     fn host(&self, job: &Job) -> Option<Box<str>> {
-        let host = match &job.check.kind {
-            Kind::Http(check) => check.host(&job.values),
-            Kind::Tcp(check) => check.host(&job.values),
-            Kind::Webhook(check) => check.host(&job.values),
+        let host = match (&job.check.kind, &job.subject) {
+            (Kind::Http(check), Subject::Device { values, .. }) => check.host(values).ok()?,
+            (Kind::Tcp(check), Subject::Device { values, .. }) => check.host(values).ok()?,
+            (Kind::Webhook(check), Subject::Device { values, .. }) => check.host(values).ok()?,
+            (Kind::Job(_), Subject::Device { values, .. }) => return Some(JobCheck::host(values).into()),
+            (Kind::Analysis(check), Subject::Batch(_)) => check.host()?,
+            (Kind::Analysis(_), Subject::Device { .. })
+            | (Kind::Http(_) | Kind::Tcp(_) | Kind::Webhook(_) | Kind::Job(_), Subject::Batch(_)) => return None,
         };
-        host.ok().map(|host| host.to_string().into())
+        Some(host.to_string().into())
     }
 
-    async fn look(&self, job: &Job) -> Outcome {
-        let Job { check, values, rollout } = job;
+    fn patience(&self, job: &Job) -> Duration {
+        let timeout = job.check.schedule.timeout();
+        match &job.check.kind {
+            Kind::Http(_) | Kind::Tcp(_) | Kind::Webhook(_) | Kind::Analysis(_) => timeout,
+            Kind::Job(_) => JobCheck::patience(timeout),
+        }
+    }
+
+    async fn look(&self, job: &Job, attempt: u32) -> Outcome {
+        let Self { guard, jobs } = self;
+        let Job { check, subject, rollout } = job;
         let Check { name, kind, schedule, allowed } = &**check;
         let deadline = Instant::now() + schedule.timeout();
-        match kind {
-            Kind::Http(http) => http.look(&self.0, values, allowed, deadline).await,
-            Kind::Tcp(tcp) => tcp.look(&self.0, values, allowed, deadline).await,
-            Kind::Webhook(webhook) => webhook.look(&self.0, values, name, rollout, deadline).await,
+        match (kind, subject) {
+            (Kind::Http(http), Subject::Device { values, .. }) => http.look(guard, values, allowed, deadline).await,
+            (Kind::Tcp(tcp), Subject::Device { values, .. }) => tcp.look(guard, values, allowed, deadline).await,
+            (Kind::Webhook(webhook), Subject::Device { values, .. }) => {
+                webhook.look(guard, values, name, &rollout.name, deadline).await
+            }
+            (Kind::Job(check), Subject::Device { values, since }) => {
+                let Some(jobs) = jobs else {
+                    return Outcome::unknown(Doubt::NotJudged, "this process makes no Jobs");
+                };
+                let timeout = schedule.timeout();
+                check.look(jobs, &Order { check: name, values, since: *since, rollout, attempt, timeout }).await
+            }
+            (Kind::Analysis(analysis), Subject::Batch(batch)) => analysis.look(guard, batch, rollout, deadline).await,
+            (Kind::Analysis(_), Subject::Device { .. })
+            | (Kind::Http(_) | Kind::Tcp(_) | Kind::Webhook(_) | Kind::Job(_), Subject::Batch(_)) => {
+                Outcome::unknown(Doubt::Internal, "an analysis is of batches, and every other check of devices")
+            }
         }
     }
 }

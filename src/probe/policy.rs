@@ -6,9 +6,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::analysis::{AnalysisCheck, AnalysisSpec};
 use super::headers::HeaderText;
 use super::http::{HttpCheck, HttpSpec};
 use super::invalid::InvalidCheck;
+use super::job::JobCheck;
 use super::schedule::{Schedule, ScheduleError};
 use super::tcp::TcpCheck;
 use super::tls::TlsSpec;
@@ -52,6 +54,14 @@ impl Check {
                 let crate::api::check::WebhookCheck { url, headers, tls } = webhook;
                 let (headers, tls) = (header_texts(headers, secrets)?, tls_spec(tls.as_ref(), secrets)?);
                 Kind::Webhook(Box::new(WebhookCheck::parse(&WebhookSpec { url: url.clone(), headers, tls })?))
+            }
+            (None, None, None, None, Some(job), None) => Kind::Job(Box::new(JobCheck::parse(&job.template)?)),
+            (None, None, None, None, None, Some(analysis)) => {
+                let crate::api::check::AnalysisCheck { url, query, min, max, headers, tls } = analysis;
+                let (headers, tls) = (header_texts(headers, secrets)?, tls_spec(tls.as_ref(), secrets)?);
+                let (url, query, min, max) = (url.clone(), query.clone(), min.clone(), max.clone());
+                let spec = AnalysisSpec { url, query, min, max, headers, tls };
+                Kind::Analysis(Box::new(AnalysisCheck::parse(&spec)?))
             }
             _ => return Err(InvalidCheck::Kinds),
         };
@@ -216,6 +226,11 @@ mod tests {
             (json!({"http": {"url": "http://{device_ip}/", "headers": [{"name": "a"}]}}), "exactly one of value"),
             (json!({"webhook": {"url": "https://judge.example/"}}), "webhook"),
             (json!({"webhook": {"url": "https://{device_ip}/"}}), "the host of a webhook must not"),
+            (json!({"job": {"template": {"spec": {"containers": [{"name": "main"}]}}}}), "job"),
+            (json!({"job": {"template": {"spec": {"containers": []}}}}), "the template needs at least one container"),
+            (json!({"analysis": {"url": "https://prometheus.example/", "query": "up", "min": "1"}}), "analysis"),
+            (json!({"analysis": {"url": "https://prometheus.example/", "query": "up"}}), "an analysis needs min"),
+            (json!({"analysis": {"url": "https://{tag}/", "query": "up", "min": "1"}}), "the url is wrong"),
         ] {
             let mut spec = spec;
             spec["name"] = json!("web");
@@ -224,6 +239,8 @@ mod tests {
                 Ok(Some(Check { kind: Kind::Http(_), .. })) => "http".to_owned(),
                 Ok(Some(Check { kind: Kind::Tcp(_), .. })) => "tcp".to_owned(),
                 Ok(Some(Check { kind: Kind::Webhook(_), .. })) => "webhook".to_owned(),
+                Ok(Some(Check { kind: Kind::Job(_), .. })) => "job".to_owned(),
+                Ok(Some(Check { kind: Kind::Analysis(_), .. })) => "analysis".to_owned(),
                 Ok(None) => "none".to_owned(),
                 Err(error) => error.sentence(),
             };

@@ -61,6 +61,8 @@ pub(super) struct Start<J> {
     pub(super) id: u64,
     pub(super) job: Arc<J>,
     pub(super) host: Option<Box<str>>,
+    /// From 1.
+    pub(super) attempt: u32,
 }
 
 /// What a look counts on.
@@ -184,7 +186,7 @@ impl<K: Clone + Eq + Hash, J> Queue<K, J> {
             entry.place = Place::Running;
             entry.attempts += 1;
             entry.begun.get_or_insert(now);
-            return Some(Start { id, job: Arc::clone(&entry.job), host });
+            return Some(Start { id, job: Arc::clone(&entry.job), host, attempt: entry.attempts });
         }
         None
     }

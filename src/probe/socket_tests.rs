@@ -15,11 +15,15 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::fixture::values;
 use super::http::HttpSpec;
 use super::tls::TlsSpec;
 use super::webhook::WebhookSpec;
 use super::*;
 use crate::oci::Secret;
+
+#[path = "prometheus_tests.rs"]
+mod prometheus;
 
 const CERTIFICATE: &[u8] = include_bytes!("../../tests/data/tls/certificate.pem");
 const KEY: &[u8] = include_bytes!("../../tests/data/tls/key.pem");
@@ -138,24 +142,17 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Mutex<Ve
 }
 
 fn network(rules: &str) -> Network {
-    Network(Guard::new(rules.parse().expect(rules), Names::system()))
+    Network { guard: Guard::new(rules.parse().expect(rules), Names::system()), jobs: None }
 }
 
-fn values(ip: &str) -> Values {
-    Values {
-        device_ip: template::address(ip),
-        device_name: "line 3".into(),
-        device_uuid: "0b9f".into(),
-        namespace: "plant-a".into(),
-        image: "docker.io/acme/app:v2".into(),
-        tag: "v2".into(),
-    }
+fn rollout() -> Arc<Rollout> {
+    Arc::new(Rollout { name: "app-1".into(), uid: "5c1f".into() })
 }
 
 fn job(kind: Kind, timeout: Duration, ip: &str) -> Job {
     let schedule = Schedule::new(Duration::ZERO, Duration::ZERO, timeout, 0, 1).expect("a good one");
     let check = Arc::new(Check { name: "web".into(), kind, schedule, allowed: Vec::new() });
-    Job { check, values: values(ip), rollout: "app-1".into() }
+    Job { check, subject: Subject::Device { values: values(ip), since: 0 }, rollout: rollout() }
 }
 
 fn http(spec: &HttpSpec) -> Kind {
@@ -167,7 +164,7 @@ fn tcp(port: u16) -> Kind {
 }
 
 async fn look(spec: &HttpSpec) -> Outcome {
-    network("127.0.0.0/8").look(&job(http(spec), AMPLE, "127.0.0.1")).await
+    network("127.0.0.0/8").look(&job(http(spec), AMPLE, "127.0.0.1"), 1).await
 }
 
 fn assert_is(outcome: &Outcome, expected: &str) {
@@ -249,7 +246,7 @@ async fn answers_that_are_none() {
         ("/smtp", AMPLE, "failed (NotHttp)"),
     ] {
         let spec = HttpSpec { url: server.url(path), body_contains: Some("x".into()), ..HttpSpec::default() };
-        let outcome = network("127.0.0.0/8").look(&job(http(&spec), timeout, "127.0.0.1")).await;
+        let outcome = network("127.0.0.0/8").look(&job(http(&spec), timeout, "127.0.0.1"), 1).await;
         assert!(outcome.to_string().starts_with(expected), "{path}: {outcome}");
     }
 }
@@ -340,7 +337,7 @@ async fn connections() {
         #[cfg(target_os = "linux")]
         (tcp(80), "255.255.255.255", "unknown (NoRoute)"),
     ] {
-        assert_is(&network.look(&job(kind, AMPLE, ip)).await, expected);
+        assert_is(&network.look(&job(kind, AMPLE, ip), 1).await, expected);
     }
 }
 
@@ -357,7 +354,7 @@ async fn silence() {
         held.push(connected.expect("a place in the queue"));
         assert!(held.len() < 100, "the queue has an end");
     }
-    let outcome = network("127.0.0.0/8").look(&job(tcp(address.port()), SHORT, "127.0.0.1")).await;
+    let outcome = network("127.0.0.0/8").look(&job(tcp(address.port()), SHORT, "127.0.0.1"), 1).await;
     assert_is(&outcome, "failed (Unanswered)");
 }
 
@@ -388,7 +385,7 @@ async fn webhooks() {
         ("/redirect", AMPLE, "unknown (NotJudged)"),
     ] {
         let kind = webhook(format!("http://{}{path}", server.address));
-        assert_is(&network("127.0.0.0/8").look(&job(kind, timeout, "10.1.2.3")).await, expected);
+        assert_is(&network("127.0.0.0/8").look(&job(kind, timeout, "10.1.2.3"), 1).await, expected);
     }
     assert_eq!(server.seen().len(), 7, "the redirect is not followed");
     let request = server.seen().remove(0);
@@ -399,9 +396,9 @@ async fn webhooks() {
         "device": {"name": "line 3", "uuid": "0b9f", "address": "10.1.2.3"},
     });
     assert_eq!(serde_json::from_str::<serde_json::Value>(body).expect("JSON"), expected);
-    let outcome = network("127.0.0.0/8").look(&job(webhook(format!("http://{closed}/")), AMPLE, "")).await;
+    let outcome = network("127.0.0.0/8").look(&job(webhook(format!("http://{closed}/")), AMPLE, ""), 1).await;
     assert_is(&outcome, "unknown (NotJudged)");
-    let outcome = network("").look(&job(webhook(format!("http://{}/good", server.address)), AMPLE, "")).await;
+    let outcome = network("").look(&job(webhook(format!("http://{}/good", server.address)), AMPLE, ""), 1).await;
     assert_is(&outcome, "unknown (AddressRefused)");
     assert_eq!(server.connections(), 7);
 }
@@ -433,12 +430,12 @@ async fn never_connected_to() {
         let mut job = job(kind, AMPLE, ip);
         let check = Arc::get_mut(&mut job.check).expect("not shared yet");
         check.allowed = if allowed { vec![any] } else { Vec::new() };
-        let outcome = network(rules).look(&job).await;
+        let outcome = network(rules).look(&job, 1).await;
         assert!(outcome.to_string().starts_with("unknown (AddressRefused)"), "{what}: {outcome}");
         assert_untouched(&listener, what).await;
     }
     // It would have been possible.
-    assert_is(&network("127.0.0.0/8").look(&job(tcp(port), AMPLE, "127.0.0.1")).await, "passed");
+    assert_is(&network("127.0.0.0/8").look(&job(tcp(port), AMPLE, "127.0.0.1"), 1).await, "passed");
     assert!(listener.accept().now_or_never().is_some(), "this one is seen");
 }
 
@@ -461,7 +458,7 @@ async fn names() {
             })
         }
     });
-    let network = Network(Guard::new("127.0.0.0/8".parse().expect("rules"), names));
+    let network = Network { guard: Guard::new("127.0.0.0/8".parse().expect("rules"), names), jobs: None };
     for (host, ip, timeout, expected) in [
         ("line-3.example", "127.0.0.1", AMPLE, "passed"),
         ("line-3.example", "127.0.0.2", AMPLE, "unknown (AddressRefused)"),
@@ -471,7 +468,7 @@ async fn names() {
         ("slow.example", "127.0.0.1", SHORT, "unknown (Dns)"),
     ] {
         let spec = HttpSpec { url: format!("http://{host}:{}/", server.address.port()), ..HttpSpec::default() };
-        let outcome = network.look(&job(http(&spec), timeout, ip)).await;
+        let outcome = network.look(&job(http(&spec), timeout, ip), 1).await;
         assert!(outcome.to_string().starts_with(expected), "{host} {ip}: {outcome}");
     }
     assert_eq!(server.connections(), 2);
@@ -495,7 +492,8 @@ async fn a_fleet() {
     let (well, ill) = (check("well", server.address.port()), check("ill", closed.port()));
     for n in 0..200_u8 {
         let check = Arc::clone(if n % 4 == 0 { &ill } else { &well });
-        let job = Job { check, values: values(&format!("127.1.0.{n}")), rollout: "app-1".into() };
+        let subject = Subject::Device { values: values(&format!("127.1.0.{n}")), since: 0 };
+        let job = Job { check, subject, rollout: rollout() };
         assert_eq!(engine.add(n, Arc::new(job)), Added::New);
     }
     for _ in 0..200 {

@@ -53,7 +53,7 @@ pub enum Failure {
     Body,
     /// It sends elsewhere, or in circles.
     Redirect,
-    /// The webhook that judges devices says so.
+    /// Who was asked says so: a webhook, a Job, or Prometheus.
     Judged,
 }
 
@@ -74,7 +74,8 @@ pub enum Doubt {
     AddressRefused,
     /// TLS could not be set up on our side.
     TlsSetup,
-    /// The webhook that judges devices didn't: it is somebody's own, and when it breaks, no device must fail.
+    /// Who was asked, a webhook, a Job or Prometheus, did not say: it is somebody's own, and when it breaks, no device must
+    /// fail.
     NotJudged,
     /// All devices fell silent at once, so it is most likely us.
     AllAtOnce,

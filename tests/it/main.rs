@@ -11,6 +11,7 @@ mod examples;
 mod fleet;
 mod gateway;
 mod invariants;
+mod job_check;
 mod layering;
 mod oci;
 mod payloads;
