@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 
-use crate::api::{ImageRollout, ImageUpdatePolicy};
+use crate::api::{ImageRollout, ImageUpdatePolicy, condition};
 use crate::plan::classify::{Target, member};
 use crate::plan::observed::{Knowledge, Member, Observed, PolicyState, Sibling};
 use crate::plan::rivals::{self, Rival};
@@ -61,8 +61,11 @@ impl Snapshot {
             })
             .map(Sibling::new)
             .collect();
-        let policy = policy
-            .map(|policy| policy.and_then(|policy| validate(&policy).map_err(|error: Invalid| error.to_string())));
+        let policy = policy.map(|policy| {
+            let policy = policy?;
+            let valid = validate(&policy).map_err(|error: Invalid| error.to_string())?;
+            made_ready(&policy).map(|()| valid)
+        });
         Self {
             rollout,
             policy,
@@ -190,6 +193,21 @@ pub fn validate(policy: &ImageUpdatePolicy) -> Result<ValidatedPolicy, Invalid> 
         Check::of(check, &[], None).map_err(wrong)?;
     }
     Ok(valid)
+}
+
+/// Of a policy whose Jobs only the API server can judge: its word, which is in the condition Ready.
+fn made_ready(policy: &ImageUpdatePolicy) -> Result<(), String> {
+    if policy.spec.health_checks.iter().all(|check| check.job.is_none()) {
+        return Ok(());
+    }
+    let conditions = policy.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let ready = condition::find(conditions, condition::READY)
+        .filter(|ready| ready.observed_generation == policy.metadata.generation);
+    match ready {
+        Some(ready) if ready.status == "True" => Ok(()),
+        Some(ready) => Err(ready.message.clone()),
+        None => Err("the API server has not said yet whether its Jobs can be made".into()),
+    }
 }
 
 fn same_repository(a: &ImageRollout, b: &ImageRollout) -> bool {

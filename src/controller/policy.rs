@@ -13,6 +13,8 @@ use serde_json::json;
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
 use crate::plan::policy::{Beside, plan_policy};
 use crate::plan::rivals::{self, Rival};
+use crate::plan::validated::Invalid;
+use crate::probe::job::{JobCheck, refused};
 
 use super::backoff::jittered;
 use super::context::{Context, PolicyRef};
@@ -53,7 +55,10 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let namespace = policy.namespace().unwrap_or_default();
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
-    let valid = validate(policy);
+    let valid = match validate(policy) {
+        Ok(valid) => possible(policy, context, &namespace).await.map(|()| valid),
+        Err(invalid) => Err(invalid),
+    };
     let beside = Beside { overlaps: overlaps(policy, &namespace, context), polled: context.polls.of(policy) };
     let plan = plan_policy(policy, valid.as_ref(), &rollouts, &beside, context.clock.now());
     if plan.changed {
@@ -79,6 +84,23 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
             Ok(_) => context.metrics.wrote("Prune"),
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(error) => return Err(Error::Prune(old, Box::new(error))),
+        }
+    }
+    Ok(())
+}
+
+/// Whether the API server would take the Jobs that a policy's checks are. When it can't say now, they are tried then.
+async fn possible(policy: &ImageUpdatePolicy, context: &Context, namespace: &str) -> Result<(), Invalid> {
+    for check in &policy.spec.health_checks {
+        let Some(job) = &check.job else { continue };
+        let invalid = |why: String| Invalid::Check { name: check.name.clone(), why };
+        let job = JobCheck::parse(&job.template).map_err(|error| invalid(error.sentence()))?;
+        match refused(&context.client, namespace, &job).await {
+            Ok(None) => {}
+            Ok(Some(why)) => return Err(invalid(format!("the API server refuses its Job: {why}"))),
+            Err(error) => {
+                tracing::warn!(policy = policy.name_any(), check = check.name, %error, "it is not known whether its Job can be made");
+            }
         }
     }
     Ok(())
