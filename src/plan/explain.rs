@@ -72,7 +72,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                 Progress::Updating(evidence) => {
                     DeviceWait::Updating { deadline: clock.due(member).map_or(Timestamp::MAX, second), evidence }
                 }
-                Progress::Proving => proving(member, status),
+                Progress::Proving => proving(member, observed),
                 Progress::Doubtful => DeviceWait::Unproven { why: observed.doubt(member).to_owned() },
                 Progress::Healthy => DeviceWait::Healthy,
                 Progress::RunsAlready => DeviceWait::RunsAlready,
@@ -124,9 +124,10 @@ fn conflict(member: &super::Member<'_>, repository: &str, observed: &Observed<'_
     }
 }
 
-/// Of a device that is being looked at elsewhere: what was found is in the status.
-fn proving(member: &super::Member<'_>, status: &ImageRolloutStatus) -> DeviceWait {
-    match status.unchecked_devices.iter().find(|unchecked| unchecked.name == member.view.name) {
+/// Of a device that is being looked at elsewhere: what was found is in the stored status.
+fn proving(member: &super::Member<'_>, observed: &Observed<'_>) -> DeviceWait {
+    let stored = observed.rollout.status.iter().flat_map(|status| &status.unchecked_devices);
+    match stored.into_iter().find(|unchecked| unchecked.name == member.view.name) {
         Some(unchecked) => DeviceWait::Unproven { why: unchecked.message.clone() },
         None => DeviceWait::Proving,
     }

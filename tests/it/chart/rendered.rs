@@ -29,6 +29,7 @@ fn everything() -> Value {
         "serviceAccount": { "create": true, "name": "updater", "annotations": { "example.com/role": "updater" } },
         "webhook": { "existingSecret": "hook", "secretKey": "token", "trustedProxies": ["10.0.0.0/8", "fd00::/8"] },
         "registry": { "allowAddresses": ["127.0.0.0/8", "::1/128"] },
+        "healthChecks": { "networks": ["10.8.0.0/16"], "allowAddresses": ["169.254.1.0/24"], "jobs": true },
         "tls": { "existingSecret": "certificate" },
         "service": { "type": "NodePort", "port": 8443, "nodePort": 30444, "annotations": { "example.com/a": "b" } },
         "logFormat": "text",

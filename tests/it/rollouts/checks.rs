@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kube::Api;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tranche::api::ImageUpdatePolicy;
 use tranche::api::rollout::Phase;
 
 use super::stage::{Stage, policy};
+use crate::job_check::complete;
 use crate::support::controlplane::{ControlPlane, User};
 use crate::support::fake::{Fake, Seen, reply};
 use crate::support::process::{Settings, Tranche};
@@ -17,7 +19,7 @@ use crate::support::wait::until;
 /// Looks may be taken at servers of this test.
 const HERE: [&str; 4] = ["--check-networks", "127.0.0.0/8", "--check-allow-addresses", "127.0.0.0/8"];
 
-async fn stage(purpose: &str, devices: u32, checks: &Value) -> Stage {
+async fn stage(purpose: &str, devices: u32, spec: &Value) -> Stage {
     let plane = ControlPlane::shared();
     let namespace = plane.namespace(purpose).await;
     let mut settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace);
@@ -29,7 +31,7 @@ async fn stage(purpose: &str, devices: u32, checks: &Value) -> Stage {
     });
     let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client, &namespace);
     secrets.patch("judge", &PatchParams::apply("test"), &Patch::Apply(&secret)).await.unwrap();
-    Stage::set_with(plane, settings, devices, &json!({ "healthChecks": checks })).await
+    Stage::set_with(plane, settings, devices, spec).await
 }
 
 fn device_of(seen: &Seen) -> String {
@@ -56,14 +58,14 @@ async fn every_device_is_looked_at_before_it_counts() {
     let stage = stage(
         "checks-good",
         10,
-        &json!([
+        &json!({ "healthChecks": [
             { "name": "web", "http": {
                 "url": format!("http://{}/{{device_uuid}}/{{tag}}", health.host), "expectedStatus": "200-299" } },
             { "name": "judge", "webhook": {
                 "url": format!("http://{}/judge", judge.host),
                 "headers": [{ "name": "Authorization", "secretKeyRef": { "name": "judge", "key": "token" } }] } },
             { "name": "containers", "container": {} },
-        ]),
+        ] }),
     )
     .await;
     let rollout = stage.push("v2.0.0").await;
@@ -83,7 +85,7 @@ async fn a_bad_image_that_runs_and_does_not_answer_goes_back() {
     let health = Fake::start(|seen| reply(if seen.path.ends_with("/v3.0.0") { 500 } else { 200 })).await;
     let url = format!("http://{}/{{device_uuid}}/{{tag}}", health.host);
     let check = json!([{ "name": "web", "http": { "url": url }, "retries": 1, "interval": "50ms" }]);
-    let stage = stage("checks-bad", 10, &check).await;
+    let stage = stage("checks-bad", 10, &json!({ "healthChecks": check })).await;
     let rollout = stage.push("v3.0.0").await;
     let done = stage.until_phase(&rollout, Phase::RolledBack).await;
     stage.until_running("v1.0.0", 10).await;
@@ -106,10 +108,10 @@ async fn what_cannot_be_seen_is_said_and_looked_at_again() {
     let mut stage = stage(
         "checks-unknown",
         5,
-        &json!([
+        &json!({ "healthChecks": [
             { "name": "web", "http": { "url": format!("http://{}/{{device_uuid}}/", health.host) } },
             { "name": "judge", "webhook": { "url": format!("http://{}/", judge.host) }, "retries": 0 },
-        ]),
+        ] }),
     )
     .await;
     let rollout = stage.push("v2.0.0").await;
@@ -145,7 +147,7 @@ async fn what_cannot_be_seen_is_said_and_looked_at_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_that_can_never_work_is_told_before_anything_starts() {
-    let stage = stage("checks-invalid", 2, &json!([])).await;
+    let stage = stage("checks-invalid", 2, &json!({})).await;
     let api: Api<ImageUpdatePolicy> = stage.api();
     for (check, why) in [
         (json!({ "http": { "url": "http://{device_id}/" } }), "the url is wrong: {device_id} is no placeholder"),
@@ -172,4 +174,76 @@ async fn a_check_that_can_never_work_is_told_before_anything_starts() {
     let status = stage.until(&rollout, "waiting", |status| !status.message.is_empty()).await;
     assert_eq!((status.phase, status.plan), (Phase::Pending, None));
     assert!(status.message.contains("policy myapp can't be followed: spec.healthChecks[web]"), "{}", status.message);
+}
+
+/// What Prometheus answers to a query whose result is one number.
+fn sample(value: &str) -> String {
+    let result = json!([{ "metric": { "job": "app" }, "value": [1_762_075_800, value] }]);
+    json!({ "status": "success", "data": { "resultType": "vector", "result": result } }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_analysed_while_it_soaks() {
+    let prometheus = Fake::start(|seen| {
+        let errors = if seen.body.contains("v3.0.0") { "3" } else { "0" };
+        reply(200).header("content-type", "application/json").body(sample(errors))
+    })
+    .await;
+    let query = "sum(errors{tag=\"{{tag}}\",batch=\"{{batch}}\"})";
+    let spec = json!({
+        "strategy": { "batchDelay": "1s" },
+        "healthChecks": [{
+            "name": "errors", "retries": 0,
+            "analysis": { "url": format!("http://{}", prometheus.host), "query": query, "max": "0.5" },
+        }],
+    });
+    let stage = stage("checks-analysis", 10, &spec).await;
+    let good = stage.push("v2.0.0").await;
+    stage.until_phase(&good, Phase::Completed).await;
+    let asked = prometheus.seen();
+    for batch in ["1", "2"] {
+        let asks = |seen: &Seen| seen.path == "/api/v1/query" && seen.body.contains(&format!("batch%3D%22{batch}%22"));
+        assert!(asked.iter().any(asks), "batch {batch}: {:?}", asked.iter().map(|seen| &seen.body).collect::<Vec<_>>());
+    }
+    let bad = stage.push("v3.0.0").await;
+    let halted = stage.until(&bad, "halted or going back", |status| status.rollback_time.is_some()).await;
+    let failed = halted.batches[0].failed_analysis.as_ref().expect("on record");
+    assert!(failed.message.starts_with("errors failed: "), "{}", failed.message);
+    let done = stage.until_phase(&bad, Phase::RolledBack).await;
+    let said = done.history.iter().find(|line| line.type_ == "RolloutHalted").expect("said");
+    assert!(said.message.starts_with("an analysis of batch 1 failed, errors failed: "), "{}", said.message);
+    stage.until_running("v2.0.0", 10).await;
+    assert_eq!(stage.ever_told("v3.0.0"), 2, "eight devices never saw it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_judge_devices_if_the_api_server_would_make_them() {
+    let template = |image: &Value| {
+        let container = json!({ "name": "test", "image": image });
+        json!([{ "name": "self-test", "job": { "template": { "spec": { "containers": [container] } } } }])
+    };
+    let stage = stage("checks-job", 5, &json!({ "healthChecks": template(&json!("acme/test:1")) })).await;
+    let rollout = stage.push("v2.0.0").await;
+    let jobs: Api<Job> = stage.api();
+    let mut finished: Vec<String> = Vec::new();
+    until("every device's Job to be made and to end", async || {
+        for job in jobs.list(&ListParams::default()).await.unwrap().items {
+            if !finished.contains(&job.name_any()) {
+                complete(&jobs, &job).await;
+                finished.push(job.name_any());
+            }
+        }
+        if finished.len() == 5 { Ok(()) } else { Err(format!("{finished:?}")) }
+    })
+    .await;
+    let done = stage.until_phase(&rollout, Phase::Completed).await;
+    assert_eq!(done.totals.clone().unwrap().healthy, 5);
+    // A template that the API server refuses is told on the policy, and nothing starts.
+    let policies: Api<ImageUpdatePolicy> = stage.api();
+    let body = policy(&json!({ "healthChecks": template(&json!(null)) }));
+    policies.patch("myapp", &PatchParams::apply("test"), &Patch::Apply(&body)).await.unwrap();
+    let rollout = stage.push("v3.0.0").await;
+    let why = "spec.healthChecks[self-test]: the API server refuses its Job";
+    let status = stage.until(&rollout, "refused", |status| status.message.contains(why)).await;
+    assert_eq!((status.phase, status.plan), (Phase::Pending, None));
 }
