@@ -21,4 +21,5 @@ mod readme;
 mod reconcile;
 mod rollouts;
 mod support;
+mod watches;
 mod webhook;
