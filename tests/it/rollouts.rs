@@ -1,6 +1,7 @@
 //! Rollouts from end to end: the real API server, the real binary, devices that poll over HTTP.
 
 mod acts;
+mod crashes;
 mod outages;
 mod people;
 mod pod;

@@ -5,8 +5,10 @@
 pub mod apiserver;
 pub mod audit;
 pub mod controlplane;
+pub mod history;
 pub mod live;
 pub mod process;
+pub mod proxy;
 pub mod registry;
 pub mod shell;
 pub mod wait;

@@ -28,7 +28,7 @@ use super::apiserver::faults::Seen;
 use super::apiserver::{ApiServer, NAMESPACE};
 
 mod devices;
-mod never;
+pub mod never;
 
 use devices::{Door, Sighting, live};
 
