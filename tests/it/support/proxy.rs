@@ -80,7 +80,9 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().fallback(pass).with_state(Arc::clone(&passing));
-        let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        #[expect(clippy::disallowed_methods, reason = "a test's server needs no header timeout")]
+        let serving = axum::serve(listener, router);
+        let server = tokio::spawn(async move { serving.await.unwrap() });
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let kubeconfig = json!({
             "apiVersion": "v1",
