@@ -13,6 +13,7 @@ mod gateway;
 mod invariants;
 mod layering;
 mod oci;
+mod operations;
 mod payloads;
 mod plan_properties;
 mod plan_scenarios;

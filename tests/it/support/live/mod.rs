@@ -328,7 +328,7 @@ pub fn rollout(tag: &str, more: &Value) -> Value {
 }
 impl World {
     /// What everybody is up to, for a test that waits in vain.
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         let mut text = String::new();
         for rollout in self.api.list("imagerollouts") {
             text.push_str(&format!("{}\n", rollout["status"]));
