@@ -175,6 +175,20 @@ impl Context {
         let _ = self.policy_trigger.clone().try_send(policy);
     }
 
+    /// Has all policies looked at soon.
+    pub(crate) fn look_at_every_policy(&self) {
+        let Some((_, policies)) = self.stores.get() else { return };
+        for policy in policies.state() {
+            self.look_at_policy(ObjectRef::from_obj(&*policy));
+        }
+    }
+
+    /// All rollouts of all namespaces that are served.
+    pub(crate) fn every_rollout(&self) -> Vec<RolloutRef> {
+        let Some((rollouts, _)) = self.stores.get() else { return Vec::new() };
+        rollouts.state().iter().map(|rollout| ObjectRef::from_obj(&**rollout)).collect()
+    }
+
     /// The readable policies that poll.
     #[must_use]
     pub fn polling_policies(&self) -> Vec<Arc<DeserializeGuard<ImageUpdatePolicy>>> {

@@ -30,6 +30,7 @@ pub mod probes;
 pub mod resolve;
 pub mod rollout;
 pub mod status;
+mod triggers;
 pub mod unreadable;
 pub mod watch;
 
@@ -39,11 +40,10 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::runtime::watcher;
+use kube::{Api, Client};
 
-use crate::api::{ImageRollout, ImageUpdatePolicy, POLICY_LABEL};
+use crate::api::{ImageRollout, ImageUpdatePolicy};
 use crate::shutdown::Shutdown;
 
 pub use context::Context;
@@ -76,17 +76,14 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
         () = shutdown.requested() => return Ok(()),
     }
 
-    let rollout_controller = Controller::new(rollouts.clone(), watcher_config());
-    let policy_controller = Controller::new(policies.clone(), watcher_config());
+    let by_rollout = Arc::clone(&context);
+    let rollout_controller = triggers::controller(rollouts, move |event| triggers::rollout_changed(&by_rollout, event));
+    let by_policy = Arc::clone(&context);
+    let policy_controller = triggers::controller(policies, move |event| triggers::policy_changed(&by_policy, event));
     context.set_stores(rollout_controller.store(), policy_controller.store());
 
-    let by_policy = Arc::clone(&context);
     let rollout_runs = rollout_controller
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .watches(policies, watcher_config(), move |policy| {
-            let name = policy.name_any();
-            by_policy.rollouts_where(policy.namespace().as_deref(), |rollout| rollout.spec.policy_ref.name == name)
-        })
         .reconcile_on(context.take_trigger())
         .graceful_shutdown_on(shutdown.clone().wait())
         .run(rollout::reconcile, rollout::on_error, Arc::clone(&context))
@@ -96,15 +93,6 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
         });
     let policy_runs = policy_controller
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .watches(rollouts, watcher_config(), |rollout| {
-            let label = rollout.labels().get(POLICY_LABEL).cloned();
-            let name = match &rollout.0 {
-                Ok(rollout) => Some(rollout.spec.policy_ref.name.clone()),
-                Err(_) => label,
-            };
-            let namespace = rollout.namespace().unwrap_or_default();
-            name.map(|name| ObjectRef::new(&name).within(&namespace))
-        })
         .reconcile_on(context.take_policy_trigger())
         .graceful_shutdown_on(shutdown.clone().wait())
         .run(policy::reconcile, policy::on_error, Arc::clone(&context))

@@ -127,18 +127,22 @@ pub(crate) fn end(pass: &mut Pass<'_>, phase: Phase, message: &str) {
     pass.status.completion_time = Some(whole_seconds(pass.now));
 }
 
-/// The newer rollout that takes over, under a policy that says so. One that can't start takes nothing over, so its own
-/// first pass is waited for.
+/// The newer rollout that takes over: under a policy that says so, or because both have started, and two that run would
+/// take the devices from each other for ever. One that can't start takes nothing over, so its own first pass is waited
+/// for.
 fn superseded_by(pass: &Pass<'_>) -> Option<String> {
     // Ending is final, so only a policy that can be read may ask for it.
-    match pass.observed.policy {
-        PolicyState::Valid(policy) if policy.on_new_image() == OnNewImage::Replace => {}
-        PolicyState::Valid(_) | PolicyState::Missing | PolicyState::Invalid(_) => return None,
-    }
+    let replaces = match pass.observed.policy {
+        PolicyState::Valid(policy) => policy.on_new_image() == OnNewImage::Replace,
+        PolicyState::Missing | PolicyState::Invalid(_) => false,
+    };
+    // It waited for this one, unless this one could not be read, or the policy said something else at the time.
+    let runs_beside = |sibling: &Sibling| pass.status.plan.is_some() && sibling.has_started;
     pass.observed
         .siblings
         .iter()
         .filter(|sibling| comes_after(pass, sibling) && sibling.is_known && counts(sibling))
+        .filter(|sibling| replaces || runs_beside(sibling))
         .max_by(|a, b| a.age.cmp(&b.age))
         .map(|sibling| sibling.name.clone())
 }

@@ -45,6 +45,7 @@ facts! {
     applies_to_nothing,
     owners_collide_and_force_decides,
     what_is_no_longer_named_goes,
+    items_come_as_they_are_applied,
     managed_fields_name_the_entry,
     an_edit_takes_over,
     the_same_again_is_no_write,
@@ -210,6 +211,19 @@ async fn what_is_no_longer_named_goes(place: Place) {
     let mut types: Vec<_> = status.conditions.iter().map(|condition| condition.type_.clone()).collect();
     types.sort();
     assert_eq!(types, ["Other", "Ready"]);
+}
+
+async fn items_come_as_they_are_applied(place: Place) {
+    place.rollout("one").await;
+    let applied = async |manager: &str, types: &[&str]| {
+        let conditions: Vec<Value> = types.iter().map(|type_| condition(type_, "True")).collect();
+        let status = place.status(manager, "one", json!({"conditions": conditions})).await.unwrap().status.unwrap();
+        status.conditions.into_iter().map(|condition| condition.type_).collect::<Vec<_>>()
+    };
+    assert_eq!(applied("a", &["Ready"]).await, ["Ready"]);
+    assert_eq!(applied("b", &["Mine"]).await, ["Ready", "Mine"]);
+    assert_eq!(applied("a", &["Other", "Ready"]).await, ["Other", "Ready", "Mine"]);
+    assert_eq!(applied("a", &["Ready", "Stalled", "Other"]).await, ["Ready", "Mine", "Stalled", "Other"]);
 }
 
 async fn managed_fields_name_the_entry(place: Place) {

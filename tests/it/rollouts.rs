@@ -2,6 +2,7 @@
 
 mod acts;
 mod checks;
+mod crashes;
 mod outages;
 mod people;
 mod pod;

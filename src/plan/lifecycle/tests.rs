@@ -41,6 +41,27 @@ fn the_finalizer_comes_first() {
     assert!(plan.actions.is_empty());
 }
 
+/// A newer one waits for its turn, but may have started while this one could not be read.
+#[test]
+fn of_two_that_run_the_newer_takes_over() {
+    for (policy_says, newer_has_started, phase) in [
+        ("Queue", true, Phase::Superseded),
+        ("Ignore", true, Phase::Superseded),
+        ("Queue", false, Phase::Progressing),
+        ("Ignore", false, Phase::Progressing),
+    ] {
+        let policy = policy(&json!({ "onNewImage": policy_says }));
+        let mut fixture =
+            Fixture::new(policy, started(&json!({}), "Progressing", &json!({})), &one(&json!({})), at(10));
+        let mut newer = sibling("web-v3", 5, "Progressing");
+        if newer_has_started {
+            newer.status.as_mut().unwrap().plan = fixture.rollout.status.as_ref().unwrap().plan.clone();
+        }
+        fixture.siblings.push(newer);
+        assert_eq!(fixture.plan().status.phase, phase, "{policy_says} {newer_has_started}");
+    }
+}
+
 #[test]
 fn precedence() {
     let back = json!({ "desiredState": "RolledBack", "paused": true });

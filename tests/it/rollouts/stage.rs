@@ -19,6 +19,8 @@ use crate::support::wait::until;
 
 /// The image that devices start with.
 pub const OLD: &str = "iotistic/myapp:v1.0.0";
+/// What names, keys and chance of the devices are derived from.
+pub const SEED: u64 = 7;
 
 pub struct Stage {
     pub client: Client,
@@ -90,7 +92,21 @@ impl Stage {
     }
 
     /// The same, with devices that start with some other image.
-    pub async fn set_from(plane: &ControlPlane, mut settings: Settings, old: &str, devices: u32, spec: &Value) -> Self {
+    pub async fn set_from(plane: &ControlPlane, settings: Settings, old: &str, devices: u32, spec: &Value) -> Self {
+        let stage = Self::build(plane, settings, old, devices, Shares::default(), spec).await;
+        stage.until_ready().await;
+        stage
+    }
+
+    /// The same, without waiting for anybody, and with some devices that are not healthy.
+    pub async fn build(
+        plane: &ControlPlane,
+        mut settings: Settings,
+        old: &str,
+        devices: u32,
+        shares: Shares,
+        spec: &Value,
+    ) -> Self {
         let namespace = settings.namespace.clone();
         let client = plane.client(User::Admin).await;
         let tranche = Tranche::start(&settings).await;
@@ -99,8 +115,8 @@ impl Stage {
             server: tranche.url.clone(),
             devices,
             fleet: "test".into(),
-            seed: 7,
-            shares: Shares::default(),
+            seed: SEED,
+            shares,
             world: World {
                 pace: Pace { poll: Duration::from_millis(200), pull: Duration::from_millis(50) },
                 base: old.parse().unwrap(),
@@ -117,22 +133,26 @@ impl Stage {
         let policies: Api<ImageUpdatePolicy> = stage.api();
         let body = policy(spec);
         policies.patch("myapp", &PatchParams::apply("test"), &Patch::Apply(&body)).await.unwrap();
+        stage
+    }
+
+    async fn until_ready(&self) {
+        let policies: Api<ImageUpdatePolicy> = self.api();
         until("the policy to be ready and every device to be seen running", async || {
             let policy = policies.get("myapp").await.map_err(|error| error.to_string())?;
             let ready = json!(policy.status).to_string();
-            let devices = stage.list().await;
+            let devices = self.list().await;
             let running = devices.iter().filter(|device| {
                 let status = device.status.clone().unwrap_or_default();
                 status.services.is_some_and(|services| !services.is_empty())
                     && tranche::api::condition::is_true(&status.conditions, "Connected")
             });
             match (ready.contains(r#""status":"True""#), running.count()) {
-                (true, count) if count == stage.devices as usize => Ok(()),
+                (true, count) if count == self.devices as usize => Ok(()),
                 (_, count) => Err(format!("{count} devices; policy {ready}")),
             }
         })
         .await;
-        stage
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -148,8 +168,13 @@ impl Stage {
 
     /// A registry's push; the rollout's name.
     pub async fn push(&self, tag: &str) -> String {
+        self.told_push(tag).await.unwrap_or_else(|answer| panic!("no rollout: {answer}"))
+    }
+
+    /// The same, where the policy may not be known yet; what was answered instead of the name.
+    pub async fn told_push(&self, tag: &str) -> Result<String, String> {
         let answer = self.deliver(tag).await;
-        answer["rollout_id"].as_str().unwrap_or_else(|| panic!("no rollout: {answer}")).to_owned()
+        answer["rollout_id"].as_str().map(str::to_owned).ok_or_else(|| answer.to_string())
     }
 
     /// A registry's push; the answer to it.

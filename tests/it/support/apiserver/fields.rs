@@ -102,20 +102,39 @@ pub fn merge(live: &mut Value, applied: &Value, schema: Option<&Value>) {
             }
         }
         (Value::Array(live), Value::Array(applied)) if !matches!(list(schema), List::Atomic) => {
-            for value in applied {
-                let keys = if let List::Map(keys) = list(schema) { Some(keys) } else { None };
-                let same = |item: &Value| match &keys {
-                    Some(keys) => keys.iter().all(|key| item[*key] == value[*key]),
-                    None => item == value,
-                };
-                match live.iter_mut().find(|item| same(item)) {
-                    Some(item) => merge(item, value, schema.and_then(|schema| schema.get("items"))),
-                    None => live.push(value.clone()),
-                }
-            }
+            merge_lists(live, applied, schema);
         }
         (live, applied) => *live = applied.clone(),
     }
+}
+
+/// Item by item, in the order that the real one's merge gives: items that are applied come as they are applied, and those
+/// of others stay where they are met.
+fn merge_lists(live: &mut Vec<Value>, applied: &[Value], schema: Option<&Value>) {
+    let keys = if let List::Map(keys) = list(schema) { Some(keys) } else { None };
+    let same = |a: &Value, b: &Value| match &keys {
+        Some(keys) => keys.iter().all(|key| a[*key] == b[*key]),
+        None => a == b,
+    };
+    let items = std::mem::take(live);
+    let is_applied = |item: &Value| applied.iter().any(|other| same(item, other));
+    let mut there = items.iter().peekable();
+    for (at, value) in applied.iter().enumerate() {
+        let is_due = |item: &&&Value| {
+            let next = applied[at..].iter().find(|value| items.iter().any(|item| same(item, value)));
+            !is_applied(item) || next.is_none_or(|next| !same(item, next))
+        };
+        while let Some(item) = there.next_if(|item| is_due(&item)) {
+            if !is_applied(item) {
+                live.push(item.clone());
+            }
+        }
+        there.next_if(|item| same(item, value));
+        let mut item = items.iter().find(|item| same(item, value)).unwrap_or(value).clone();
+        merge(&mut item, value, schema.and_then(|schema| schema.get("items")));
+        live.push(item);
+    }
+    live.extend(there.filter(|item| !is_applied(item)).cloned());
 }
 
 /// `fieldsV1`.

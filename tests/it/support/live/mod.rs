@@ -29,7 +29,7 @@ use super::apiserver::faults::Seen;
 use super::apiserver::{ApiServer, NAMESPACE};
 
 mod devices;
-mod never;
+pub mod never;
 
 use devices::{Door, Sighting, live};
 
@@ -337,7 +337,7 @@ pub fn rollout(tag: &str, more: &Value) -> Value {
 }
 impl World {
     /// What everybody is up to, for a test that waits in vain.
-    fn dump(&self) -> String {
+    pub fn dump(&self) -> String {
         let mut text = String::new();
         for rollout in self.api.list("imagerollouts") {
             text.push_str(&format!("{}\n", rollout["status"]));

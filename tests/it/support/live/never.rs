@@ -81,8 +81,14 @@ fn released(objects: &Objects, device: &Value, entry: &Value) -> Vec<String> {
     let others = || {
         let devices = objects.iter().filter(|((plural, _), _)| plural == "devices").map(|(_, device)| device);
         devices.filter_map(|device| {
-            let entry = entries(device).find(|entry| entry["rollout"] == name && entry["rolledBack"] != true)?;
-            Some((device, entry))
+            // One that was deleted may have had the same name.
+            let ours = |entry: &&Value| {
+                entry["rollout"] == name
+                    && entry["rolledBack"] != true
+                    && entry["releaseTime"].as_str() >= rollout["metadata"]["creationTimestamp"].as_str()
+            };
+            let entry = entries(device).find(ours)?;
+            (!is_left_alone(device, entry)).then_some((device, entry))
         })
     };
     let undecided = others().filter(|(device, entry)| !is_decided(device, entry)).count();
@@ -96,9 +102,20 @@ fn released(objects: &Objects, device: &Value, entry: &Value) -> Vec<String> {
     broken
 }
 
+/// Nobody waits for it: it is held (or that can't be read), or somebody declares another image for it now.
+fn is_left_alone(device: &Value, entry: &Value) -> bool {
+    let declared = device["spec"]["apps"].as_object().into_iter().flat_map(|apps| apps.values());
+    let declared: Vec<&Value> = declared.map(|app| &app["services"][0]["imageName"]).collect();
+    (device["spec"]["hold"] != false && !device["spec"]["hold"].is_null())
+        || declared.iter().any(|image| short(image) != short(&entry["declared"]))
+}
+
+fn short(image: &Value) -> String {
+    image.as_str().unwrap_or_default().replace("docker.io/", "")
+}
+
 /// It runs the image well, or has failed.
 fn is_decided(device: &Value, entry: &Value) -> bool {
-    let short = |image: &Value| image.as_str().unwrap_or_default().replace("docker.io/", "");
     let services = device["status"]["services"].as_array();
     let runs = services
         .into_iter()
@@ -127,6 +144,10 @@ fn rollout(before: &Value, after: &Value) -> Vec<String> {
         if let Some(opened) = time(&pair[1], "startTime")
             && !was_open
         {
+            // Where nobody ran the image there is nothing to watch.
+            if pair[0]["healthy"] == 0 && pair[0]["failed"] == 0 {
+                continue;
+            }
             let delay: kube::core::Duration = pair[0]["delay"].as_str().unwrap_or("0s").parse().unwrap();
             let soaked = time(&pair[0], "completionTime").is_some_and(|done| {
                 opened >= done + jiff::SignedDuration::try_from(std::time::Duration::from(delay)).unwrap()
