@@ -20,5 +20,6 @@ mod plan_support;
 mod readme;
 mod reconcile;
 mod rollouts;
+mod soak;
 mod support;
 mod webhook;

@@ -299,14 +299,19 @@ pub fn images() -> Images {
 }
 
 fn gateway(api: &Arc<ApiServer>, clock: &Clock) -> ((JoinHandle<()>, Shutdown), Router) {
-    gateway_named(api, clock, "gateway")
+    gateway_named(api, clock, "gateway", PRESENCE)
 }
 
-/// A gateway whose requests go on record under that name.
-pub fn gateway_named(api: &Arc<ApiServer>, clock: &Clock, name: &'static str) -> ((JoinHandle<()>, Shutdown), Router) {
+/// A gateway whose requests go on record under that name, and which tells who is there so often.
+pub fn gateway_named(
+    api: &Arc<ApiServer>,
+    clock: &Clock,
+    name: &'static str,
+    presence: Duration,
+) -> ((JoinHandle<()>, Shutdown), Router) {
     let shutdown = Shutdown::new();
     let config =
-        GatewayConfig { clock: clock.clone(), presence_interval: Some(PRESENCE), ..GatewayConfig::new(NAMESPACE) };
+        GatewayConfig { clock: clock.clone(), presence_interval: Some(presence), ..GatewayConfig::new(NAMESPACE) };
     let metrics = Arc::new(Metrics::new());
     let (gateway, task) = Gateway::start(api.client(name), config, metrics, shutdown.clone().wait());
     ((task, shutdown), gateway::router(gateway))
