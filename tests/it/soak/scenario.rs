@@ -120,11 +120,11 @@ fn policy(rng: &mut StdRng, devices: usize) -> Value {
         strategy["maxConcurrent"] = json!(rng.random_range(1..=devices.div_ceil(2)));
     }
     if type_ == "Scheduled" {
-        // Everything begins at eight.
-        let (start, end) = (rng.random_range(0..15), rng.random_range(16..40));
+        // Everything begins at eight. Open now and then, and from some time in the storm on for good.
+        let (start, end) = (rng.random_range(0..5), rng.random_range(6..11));
         strategy["windows"] = json!([
             {"start": format!("08:{start:02}"), "end": format!("08:{end:02}")},
-            {"start": "08:45", "end": "07:59"},
+            {"start": "08:14", "end": "07:59"},
         ]);
     }
     let mut failure = json!({

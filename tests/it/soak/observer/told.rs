@@ -81,7 +81,8 @@ pub fn judge(history: &History, findings: &mut Findings) {
         }
         let by_view: Vec<Answer> = candidates.iter().filter_map(|view| view.answer(device, image)).collect();
         by_what_it_knew(poll, image, &by_view, findings);
-        by_what_was_true(poll, image, [&devices, &rollouts], findings);
+        let goes_back = by_view.contains(&Answer::Plain);
+        by_what_was_true(poll, image, goes_back, [&devices, &rollouts], findings);
     }
 }
 
@@ -109,8 +110,15 @@ fn by_what_it_knew(poll: &Polled, image: &str, answers: &[Answer], findings: &mu
     }
 }
 
-/// Something that was true lately must allow the answer.
-fn by_what_was_true(poll: &Polled, image: &str, [devices, rollouts]: [&Past<'_>; 2], findings: &mut Findings) {
+/// Something that was true lately must allow the answer. A gateway whose watch of devices is away still obeys a rollback:
+/// it then sends devices back by the entry that it last saw.
+fn by_what_was_true(
+    poll: &Polled,
+    image: &str,
+    goes_back: bool,
+    [devices, rollouts]: [&Past<'_>; 2],
+    findings: &mut Findings,
+) {
     let from = poll.at.checked_sub(STALE_AFTER).unwrap_or(poll.at);
     let mut worst = None;
     for device in devices.between(&poll.device, from, poll.at).into_iter().flatten().rev() {
@@ -121,6 +129,9 @@ fn by_what_was_true(poll: &Polled, image: &str, [devices, rollouts]: [&Past<'_>;
                 other => worst = worst.or(Some(other)),
             }
         }
+    }
+    if goes_back {
+        return findings.excuse("sent back by an entry that a watch which is away showed last");
     }
     let line = match worst {
         Some(Answer::Stopped(_)) => STOP,
