@@ -67,6 +67,8 @@ pub struct Context {
     pub answers: Answers,
     /// Where the polling of policies stands.
     pub polls: Polls,
+    /// What policies were woken by, where their passes may not see it yet.
+    pub ahead: super::policy::Ahead,
     /// Counters.
     pub metrics: ControllerMetrics,
     /// What the planner is told to be now.
@@ -105,6 +107,7 @@ impl Context {
             recorder: record::Recorder::new(client.clone(), resolver.clone()),
             answers: Answers::new(resolver),
             polls: Polls::default(),
+            ahead: super::policy::Ahead::default(),
             client,
             namespace,
             devices: DeviceIndex::default(),

@@ -39,7 +39,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Config;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
-use kube::{Api, Client, ResourceExt as _};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
 
 use crate::api::{ImageRollout, ImageUpdatePolicy, POLICY_LABEL};
 use crate::shutdown::Shutdown;
@@ -92,16 +92,19 @@ pub async fn run(context: Arc<Context>, shutdown: Shutdown) -> Result<(), Error>
             rollout::finished(&context, result);
             std::future::ready(())
         });
+    let by_rollout = Arc::clone(&context);
     let policy_runs = policy_controller
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .watches(rollouts, watcher_config(), |rollout| {
+        .watches(rollouts, watcher_config(), move |rollout| {
             let label = rollout.labels().get(POLICY_LABEL).cloned();
             let name = match &rollout.0 {
                 Ok(rollout) => Some(rollout.spec.policy_ref.name.clone()),
                 Err(_) => label,
             };
             let namespace = rollout.namespace().unwrap_or_default();
-            name.map(|name| ObjectRef::new(&name).within(&namespace))
+            let policy = name.map(|name| ObjectRef::new(&name).within(&namespace))?;
+            by_rollout.ahead.shown(policy.clone(), rollout.meta());
+            Some(policy)
         })
         .reconcile_on(context.take_policy_trigger())
         .graceful_shutdown_on(shutdown.clone().wait())

@@ -1,13 +1,15 @@
 //! One pass over one policy: its status, and finished rollouts that are too many.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Error as RuntimeError};
 use kube::runtime::watcher;
 use kube::{Api, Resource as _, ResourceExt as _};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::api::{CONTROLLER_MANAGER, ImageRollout, ImageUpdatePolicy};
@@ -17,8 +19,39 @@ use crate::plan::validated::ValidatedPolicy;
 
 use super::backoff::jittered;
 use super::context::{Context, PolicyRef};
+use super::devices::is_older;
 use super::error::{Class, Error};
 use super::{RECONCILE_TIMEOUT, RESYNC, unreadable};
+
+/// Until the store of rollouts is looked at again that is behind the policies' own watch of them.
+const BEHIND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Which rollouts the policies' own watch has shown in which revision, by policy. The passes read the store of the rollouts'
+/// controller, which another watch feeds: what woke a policy may not be there yet, and nothing would wake it again.
+#[derive(Debug, Default)]
+pub struct Ahead(Mutex<HashMap<PolicyRef, BTreeMap<String, String>>>);
+
+impl Ahead {
+    /// The policies' own watch shows a rollout.
+    pub(crate) fn shown(&self, policy: PolicyRef, rollout: &ObjectMeta) {
+        let (Some(name), Some(revision)) = (&rollout.name, &rollout.resource_version) else { return };
+        self.0.lock().entry(policy).or_default().insert(name.clone(), revision.clone());
+    }
+
+    /// Whether some of these rollouts are older than what was shown. One that is not among them is gone, or new and about
+    /// to change.
+    fn is_ahead(&self, policy: &PolicyRef, rollouts: &[&ImageRollout]) -> bool {
+        let mut all = self.0.lock();
+        let Some(shown) = all.get_mut(policy) else { return false };
+        let revision = |name: &str| rollouts.iter().find(|rollout| rollout.name_any() == name)?.resource_version();
+        shown.retain(|name, shown| revision(name).is_some_and(|stored| is_older(&stored, shown)));
+        if shown.is_empty() {
+            all.remove(policy);
+            return false;
+        }
+        true
+    }
+}
 
 /// One pass, bounded in time.
 ///
@@ -37,17 +70,18 @@ pub async fn reconcile(
             return Err(Error::Unreadable { kind: "ImageUpdatePolicy", name, why: invalid.error.clone() });
         }
     };
-    tokio::time::timeout(RECONCILE_TIMEOUT, pass(policy, &context))
+    let pause = tokio::time::timeout(RECONCILE_TIMEOUT, pass(policy, &context))
         .await
         .map_err(|_| Error::Timeout(format!("policy {name}")))??;
     context.policy_backoff.succeeded(&key(&guard));
     context.metrics.passed("ImageUpdatePolicy");
-    Ok(Action::requeue(jittered(&context.clock, RESYNC)))
+    Ok(Action::requeue(jittered(&context.clock, pause)))
 }
 
-async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error> {
+/// Until when nothing new is to be expected.
+async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<Duration, Error> {
     if policy.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+        return Ok(RESYNC);
     }
     let name = policy.name_any();
     let namespace = policy.namespace().unwrap_or_default();
@@ -81,7 +115,8 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
             Err(error) => return Err(Error::Prune(old, Box::new(error))),
         }
     }
-    Ok(())
+    let is_behind = context.ahead.is_ahead(&PolicyRef::new(&name).within(&namespace), &rollouts);
+    Ok(if is_behind { BEHIND_PAUSE } else { RESYNC })
 }
 
 /// Devices that it selects and that are a more specific policy's.
@@ -112,4 +147,29 @@ pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, 
 /// Logs the end of a pass.
 pub fn finished(context: &Context, result: Result<(PolicyRef, Action), RuntimeError<Error, watcher::Error>>) {
     super::rollout::log_end(context, "policy", result.map(|(key, _)| key.name));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_behind_is_looked_at_again() {
+        let rollout = |revision: &str| -> ImageRollout {
+            serde_json::from_value(json!({
+                "metadata": {"name": "r", "resourceVersion": revision},
+                "spec": {"policyRef": {"name": "p"}, "image": {"repository": "docker.io/acme/web", "tag": "v2"}},
+            }))
+            .unwrap()
+        };
+        let (ahead, policy) = (Ahead::default(), PolicyRef::new("p").within("n"));
+        assert!(!ahead.is_ahead(&policy, &[&rollout("7")]));
+        ahead.shown(policy.clone(), &rollout("9").metadata);
+        assert!(ahead.is_ahead(&policy, &[&rollout("7")]));
+        assert!(!ahead.is_ahead(&policy, &[&rollout("10")]));
+        assert!(!ahead.is_ahead(&policy, &[&rollout("7")]), "it was there, and is not asked for again");
+        ahead.shown(policy.clone(), &rollout("9").metadata);
+        assert!(!ahead.is_ahead(&policy, &[]), "it is gone");
+        assert!(ahead.0.lock().is_empty());
+    }
 }
