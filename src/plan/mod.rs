@@ -131,9 +131,13 @@ pub(crate) struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
         let old = observed.rollout.status.clone().unwrap_or_default();
+        // What it writes must not look older than itself, whatever another controller's or the API server's clock says: it
+        // would not know its own entries again.
+        let created = observed.rollout.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let start = old.plan.as_ref().map(|plan| plan.start_time.0).max(created);
         Self {
             observed,
-            now,
+            now: start.map_or(now, |start| now.max(start)),
             status: old.clone(),
             old,
             finalizer: FinalizerChange::Keep,

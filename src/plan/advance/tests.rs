@@ -245,3 +245,18 @@ fn a_place_is_free_once_the_verdict_is_on_record() {
     assert_eq!(reasons(json!([])), ["Verdict"]);
     assert_eq!(reasons(failed()), ["Release"]);
 }
+
+#[test]
+fn a_clock_that_is_behind_releases_nothing_twice() {
+    let mut fixture = running(&json!({}), &json!({}), &[device("next", &json!({}))]);
+    let status = fixture.rollout.status.as_mut().unwrap();
+    status.batches[0].boundary = "f".repeat(16);
+    let start = status.plan.as_ref().unwrap().start_time.0;
+    fixture.now = start - jiff::SignedDuration::from_secs(5);
+    let plan = fixture.plan();
+    let [crate::plan::Action { change: crate::plan::Change::Images { entries, .. }, .. }] = plan.actions.as_slice()
+    else {
+        panic!("{:?}", plan.actions)
+    };
+    assert!(entries[0].release_time.0 >= start, "it would be taken for another rollout's");
+}
