@@ -308,7 +308,7 @@ impl Stage {
             }
             Turn::ClockJump(part, off, time) => {
                 self.count("clock jumped");
-                let part = [0, 2, 3, 4][part % 4];
+                let part = part % 5;
                 self.worst_clock = self.worst_clock.max(off.abs());
                 self.offsets[part].store(*off, Ordering::SeqCst);
                 Some((*time, Undo::Clock(part)))

@@ -75,8 +75,8 @@ impl Scenario {
         let personalities = fleet(&mut rng);
         let policy = policy(&mut rng, personalities.len());
         let pushes = pushes(&mut rng);
-        let acts = acts(&mut rng);
-        let turns = turns(&mut rng);
+        let acts = acts(&mut rng, &pushes);
+        let turns = turns(&mut rng, &pushes);
         let gateways = if rng.random_ratio(1, 3) { 2 } else { 1 };
         let weather = Weather::draw(seed, &mut rng);
         Self { seed, personalities, policy, pushes, acts, turns, gateways, weather }
@@ -167,7 +167,16 @@ fn pushes(rng: &mut StdRng) -> Vec<Push> {
     (0..count).map(|number| one((number, &mut *rng))).collect()
 }
 
-fn acts(rng: &mut StdRng) -> Vec<(Duration, Act)> {
+/// Some time in the storm, as a rule while something is rolled out.
+fn moment(rng: &mut StdRng, pushes: &[Push], latest: u64) -> Duration {
+    if rng.random_ratio(1, 3) {
+        return seconds(rng, 0..latest);
+    }
+    let after = pushes.choose(rng).unwrap().at + seconds(rng, 0..200);
+    after.min(Duration::from_secs(latest))
+}
+
+fn acts(rng: &mut StdRng, pushes: &[Push]) -> Vec<(Duration, Act)> {
     let count = rng.random_range(0..10);
     let mut acts: Vec<(Duration, Act)> = (0..count)
         .map(|_| {
@@ -186,30 +195,30 @@ fn acts(rng: &mut StdRng) -> Vec<(Duration, Act)> {
                 17 | 18 => Act::Declare(one, ["acme/web:v2", "acme/web:v9", "acme/web:v1"][other % 3]),
                 _ => Act::Trespass(one, other),
             };
-            (seconds(rng, 0..STORM.as_secs()), act)
+            (moment(rng, pushes, STORM.as_secs()), act)
         })
         .collect();
     acts.sort_by_key(|(at, _)| *at);
     acts
 }
 
-fn turns(rng: &mut StdRng) -> Vec<(Duration, Turn)> {
+fn turns(rng: &mut StdRng, pushes: &[Push]) -> Vec<(Duration, Turn)> {
     let count = rng.random_range(0..7);
     let mut turns: Vec<(Duration, Turn)> = (0..count)
         .map(|_| {
-            let turn = match rng.random_range(0..12) {
+            let turn = match rng.random_range(0..13) {
                 0 | 1 => Turn::KillController,
                 2 => Turn::StopController,
                 3 | 4 => Turn::SecondController(seconds(rng, 10..400)),
                 5 | 6 => Turn::RestartGateway(rng.random_range(0..2)),
-                7 | 8 => {
+                7..=9 => {
                     let off = *[-600, -90, -5, -2, -1, 1, 2, 5, 90, 600].choose(rng).unwrap();
-                    Turn::ClockJump(rng.random_range(0..4), off, seconds(rng, 10..400))
+                    Turn::ClockJump(rng.random_range(0..5), off, seconds(rng, 10..400))
                 }
-                9 | 10 => Turn::Compact,
+                10 | 11 => Turn::Compact,
                 _ => Turn::Down(seconds(rng, 1..200)),
             };
-            (seconds(rng, 0..STORM.as_secs() - 400), turn)
+            (moment(rng, pushes, STORM.as_secs() - 400), turn)
         })
         .collect();
     turns.sort_by_key(|(at, _)| *at);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::facts::{applying, declared, entry, failed, image, is_forward, number, phase, previous, runs, short, text};
 use super::past::Past;
-use super::{BACK, FOREIGN, Findings, IN_HAND, LIMIT, OFFER};
+use super::{BACK, FOREIGN, Findings, IDLE, IN_HAND, LIMIT, OFFER};
 use crate::soak::drive::History;
 use crate::support::apiserver::store::Revision;
 
@@ -23,6 +23,11 @@ struct Judge<'a> {
     ran: BTreeMap<&'a str, BTreeSet<String>>,
     /// Devices with a verdict, by rollout: seen running its image since they were released, or failed.
     decided: BTreeSet<(&'a str, String)>,
+}
+
+/// Whether two entries differ in nothing that a device is told.
+fn same_release(a: &Value, b: &Value) -> bool {
+    ["rollout", "image", "previous", "declared"].into_iter().all(|field| a[field] == b[field])
 }
 
 pub fn judge(history: &History, findings: &mut Findings) {
@@ -80,6 +85,8 @@ impl<'a> Judge<'a> {
             return;
         };
         if is_forward(after, new) {
+            let again = old.is_some_and(|old| is_forward(before, old) && same_release(old, new));
+            findings.demand(!again, at, IDLE, || format!("{name} was released again: {old:?} became {new}"));
             self.decided.remove(&(name, text(new, "/rollout").to_owned()));
             self.released(revision, new, findings);
         } else {
