@@ -4,7 +4,7 @@ CONTROL_PLANE := target/controlplane/controlplane
 HELM := target/tools/helm
 REGISTRY := target/registry/registry
 
-.PHONY: demo test test-unit model lint vet fmt fuzz bench crds control-plane registry tools doc clean help
+.PHONY: demo test test-unit model soak lint vet fmt fuzz bench crds control-plane registry tools doc clean help
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-unit: ## Only what needs no control plane
 
 model: ## Visit every state of the exhaustive model, then look for each seeded bug (MODEL_SCENARIO=stop: only scenarios named so)
 	@cargo test --locked --test model -- --nocapture --test-threads=1
+
+soak: ## Simulate SEEDS=200 fleets from SEED=1 on, each with its own faults and acts of people; a seed that fails can be replayed
+	@SOAK_SEEDS=$(SEEDS) SOAK_SEED=$(SEED) cargo test --locked --test it -- --nocapture --exact soak::two_hundred_seeds
 
 lint: ## Formatting, clippy, docs, licences and sources of dependencies
 	cargo fmt --check

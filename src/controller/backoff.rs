@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::clock::Clock;
+
 /// First pause.
 const MIN: Duration = Duration::from_millis(200);
 /// Longest pause: an API server that is back finds its objects looked at within a minute.
@@ -41,8 +43,8 @@ impl<K: Eq + Hash> Backoff<K> {
 
 /// `pause`, up to a fifth longer, so that objects which failed together don't come back together.
 #[must_use]
-pub fn jittered(pause: Duration) -> Duration {
-    pause + pause.mul_f64(rand::random_range(0.0..0.2))
+pub fn jittered(clock: &Clock, pause: Duration) -> Duration {
+    clock.jittered(pause, 0.2)
 }
 
 #[cfg(test)]

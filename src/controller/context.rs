@@ -209,17 +209,20 @@ impl Context {
         self.rollouts(namespace).iter().filter(|rollout| wanted(rollout)).map(rollout_ref).collect()
     }
 
-    /// Every readable rollout of a namespace, each at least as new as our own last write of it.
+    /// Every readable rollout of a namespace, each at least as new as our own last write of it, by name: the store has
+    /// them in another order each time, and what is decided must not depend on it.
     #[must_use]
     pub fn rollouts(&self, namespace: Option<&str>) -> Vec<ImageRollout> {
         let Some((store, _)) = self.stores.get() else { return Vec::new() };
-        store
+        let mut rollouts: Vec<ImageRollout> = store
             .state()
             .into_iter()
             .filter(|guard| guard.namespace().as_deref() == namespace)
             .filter_map(|guard| guard.0.as_ref().ok().cloned())
             .map(|rollout| self.freshest(rollout))
-            .collect()
+            .collect();
+        rollouts.sort_unstable_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        rollouts
     }
 
     /// A policy, `None` if there is none, and the parser's words if it can't be read.
@@ -239,6 +242,7 @@ impl Context {
         let Some((_, store)) = self.stores.get() else { return Vec::new() };
         let mut policies = store.state();
         policies.retain(|policy| policy.meta().namespace.as_deref() == Some(namespace));
+        policies.sort_unstable_by(|a, b| a.meta().name.cmp(&b.meta().name));
         policies
     }
 

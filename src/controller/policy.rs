@@ -44,7 +44,7 @@ pub async fn reconcile(
         .map_err(|_| Error::Timeout(format!("policy {name}")))??;
     context.policy_backoff.succeeded(&key(&guard));
     context.metrics.passed("ImageUpdatePolicy");
-    Ok(Action::requeue(jittered(RESYNC)))
+    Ok(Action::requeue(jittered(&context.clock, RESYNC)))
 }
 
 async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error> {
@@ -124,7 +124,9 @@ fn key(guard: &DeserializeGuard<ImageUpdatePolicy>) -> PolicyRef {
 pub fn on_error(guard: Arc<DeserializeGuard<ImageUpdatePolicy>>, error: &Error, context: Arc<Context>) -> Action {
     context.metrics.failed(error.label());
     match error.class() {
-        Class::Stale | Class::Transient => Action::requeue(jittered(context.policy_backoff.failed(key(&guard)))),
+        Class::Stale | Class::Transient => {
+            Action::requeue(jittered(&context.clock, context.policy_backoff.failed(key(&guard))))
+        }
         Class::Invalid => Action::await_change(),
     }
 }

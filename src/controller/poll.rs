@@ -118,7 +118,7 @@ impl Context {
                 *poll = Poll { generation: policy.metadata.generation, polled: poll.polled.take(), ..Poll::default() };
             }
             // Spread over the first seconds: after a restart all policies are new.
-            *poll.due.get_or_insert_with(|| now + signed(FIRST.mul_f64(rand::random_range(0.0..1.0)))) <= now
+            *poll.due.get_or_insert_with(|| now + signed(self.clock.within(FIRST))) <= now
         };
         policies().filter(is_due).cloned().collect()
     }
@@ -148,7 +148,7 @@ async fn look(context: &Context, policy: &ImageUpdatePolicy) {
                 (pause.max(wait.unwrap_or_default()), error.polled())
             }
         };
-        poll.due = Some(now + signed(super::backoff::jittered(pause)));
+        poll.due = Some(now + signed(super::backoff::jittered(&context.clock, pause)));
         let changed = poll.polled.as_ref().is_none_or(|before| !before.is_same(&polled));
         if changed {
             poll.polled = Some(polled);

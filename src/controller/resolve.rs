@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::api::policy::RegistryAccess;
 use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy};
+use crate::clock::Clock;
 use crate::oci::ManifestKind;
 use crate::plan::Resolution;
 use crate::plan::resolution::{MISMATCH_AGAIN, is_needed};
@@ -165,7 +166,7 @@ impl Answers {
                             };
                         }
                         Err(error) => {
-                            let again = now + pause(known.failures, &error);
+                            let again = now + pause(&context.clock, known.failures, &error);
                             known.failures = known.failures.saturating_add(1);
                             known.again = again;
                             known.resolution = Resolution::NoAnswer { why: error.to_string(), again };
@@ -188,10 +189,10 @@ fn how_to_ask(rollout: &ImageRollout, policy: Option<&ImageUpdatePolicy>) -> Opt
 }
 
 /// Until the next try.
-fn pause(failures: u32, error: &AskError) -> SignedDuration {
+fn pause(clock: &Clock, failures: u32, error: &AskError) -> SignedDuration {
     let doubled = MIN_PAUSE.saturating_mul(1 << failures.min(10)).min(MAX_PAUSE);
     // What a person must mend is not mended within seconds; but once it is, nobody should wait long.
     let ours = if error.may_pass() { doubled } else { doubled.max(MIN_PAUSE * 6) };
-    let pause = jittered(ours).max(error.retry_after().unwrap_or_default());
+    let pause = jittered(clock, ours).max(error.retry_after().unwrap_or_default());
     SignedDuration::try_from(pause).unwrap_or(SignedDuration::from_mins(5))
 }

@@ -145,7 +145,8 @@ async fn carry_out(
     }
     let due =
         requeue_at.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(10));
-    let pause = [soon, due].into_iter().flatten().min().unwrap_or_else(|| jittered(RESYNC)).min(RESYNC * 2);
+    let pause =
+        [soon, due].into_iter().flatten().min().unwrap_or_else(|| jittered(&context.clock, RESYNC)).min(RESYNC * 2);
     Ok(Action::requeue(pause))
 }
 
@@ -167,10 +168,11 @@ pub fn on_error(guard: Arc<DeserializeGuard<ImageRollout>>, error: &Error, conte
     context.metrics.failed(error.label());
     match error.class() {
         // Soon, but a state that stays stale is not asked for at full speed for ever.
-        Class::Stale => {
-            Action::requeue(jittered(context.rollout_backoff.failed(key).clamp(STALE_PAUSE, MAX_STALE_PAUSE)))
-        }
-        Class::Transient => Action::requeue(jittered(context.rollout_backoff.failed(key))),
+        Class::Stale => Action::requeue(jittered(
+            &context.clock,
+            context.rollout_backoff.failed(key).clamp(STALE_PAUSE, MAX_STALE_PAUSE),
+        )),
+        Class::Transient => Action::requeue(jittered(&context.clock, context.rollout_backoff.failed(key))),
         Class::Invalid => Action::await_change(),
     }
 }

@@ -20,8 +20,9 @@ pub(crate) fn open_batches(pass: &mut Pass<'_>, subject: &Subject, judged: &Judg
 }
 
 fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, reason: Reason) {
-    // Those that went away count until they are withdrawn: they may be back any moment.
-    let updating: i32 = judged.tallies.iter().map(|tally| tally.updating + tally.unfetched).sum();
+    // Those that went away count until they are withdrawn: they may be back any moment. And those whose time is up count
+    // until that is on record: the write may fail, or come after the release that it makes room for.
+    let updating: i32 = judged.tallies.iter().map(|tally| tally.updating + tally.unfetched + tally.unrecorded).sum();
     let capacity = subject
         .rules
         .max_concurrent

@@ -45,7 +45,7 @@ facts! {
     applies_to_nothing,
     owners_collide_and_force_decides,
     what_is_no_longer_named_goes,
-    items_come_as_they_are_applied,
+    merged_lists_take_the_order_of_what_is_applied,
     managed_fields_name_the_entry,
     an_edit_takes_over,
     the_same_again_is_no_write,
@@ -213,17 +213,34 @@ async fn what_is_no_longer_named_goes(place: Place) {
     assert_eq!(types, ["Other", "Ready"]);
 }
 
-async fn items_come_as_they_are_applied(place: Place) {
-    place.rollout("one").await;
-    let applied = async |manager: &str, types: &[&str]| {
-        let conditions: Vec<Value> = types.iter().map(|type_| condition(type_, "True")).collect();
-        let status = place.status(manager, "one", json!({"conditions": conditions})).await.unwrap().status.unwrap();
-        status.conditions.into_iter().map(|condition| condition.type_).collect::<Vec<_>>()
+async fn merged_lists_take_the_order_of_what_is_applied(place: Place) {
+    let device = place.device("ordered").await;
+    let types = |device: &Device| -> Vec<String> {
+        device.status.iter().flat_map(|status| &status.conditions).map(|condition| condition.type_.clone()).collect()
     };
-    assert_eq!(applied("a", &["Ready"]).await, ["Ready"]);
-    assert_eq!(applied("b", &["Mine"]).await, ["Ready", "Mine"]);
-    assert_eq!(applied("a", &["Other", "Ready"]).await, ["Other", "Ready", "Mine"]);
-    assert_eq!(applied("a", &["Ready", "Stalled", "Other"]).await, ["Ready", "Mine", "Stalled", "Other"]);
+    let mut stored = device;
+    // Each manager's list, and what is there then.
+    for (manager, applied, expected) in [
+        ("a", "B D", "B D"),
+        ("a", "A B C D", "A B C D"),
+        ("a", "D A B", "D A B"),
+        ("b", "X", "D A B X"),
+        ("a", "B E D", "B X E D"),
+        ("b", "Y X", "B Y X E D"),
+        ("c", "X B", "Y X E D B"),
+        ("b", "Z", "X E D B Z"),
+        ("a", "D", "X D B Z"),
+    ] {
+        let conditions: Vec<Value> = applied.split(' ').map(|type_| condition(type_, "True")).collect();
+        let body = json!({
+            "apiVersion": "tranche.dev/v1alpha1", "kind": "Device", "metadata": {"name": "ordered"},
+            "status": {"conditions": conditions},
+        });
+        let params = PatchParams::apply(manager).force();
+        stored = place.devices.patch_status("ordered", &params, &Patch::Apply(&body)).await.unwrap();
+        assert_eq!(types(&stored).join(" "), expected, "after {manager} applied {applied}");
+    }
+    assert_eq!(stored.name_any(), "ordered");
 }
 
 async fn managed_fields_name_the_entry(place: Place) {

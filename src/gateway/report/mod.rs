@@ -221,7 +221,7 @@ async fn send_again(gateway: &Gateway, record: &Record, write: &Write) -> kube::
             Err(error) => tracing::debug!(device = %record.name, %error, "the report is to be written again"),
             Ok(written) => return Ok(written),
         }
-        tokio::time::sleep(pause + pause.mul_f64(rand::random_range(0.0..0.5))).await;
+        tokio::time::sleep(gateway.config.clock.jittered(pause, 0.5)).await;
     }
     send(gateway, record, write).await
 }

@@ -228,3 +228,35 @@ fn open_batches_wait_for_the_time_that_a_person_set() {
     assert!(plan.actions.is_empty());
     assert_eq!((waits(&plan)[0], plan.requeue_at), ("NotBefore", Some(at(5000))));
 }
+
+#[test]
+fn a_place_is_free_once_the_verdict_is_on_record() {
+    let spec = json!({
+        "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }], "maxConcurrent": 1 },
+        "failurePolicy": { "maxFailureRate": "100%", "rollBackFailedDevices": false },
+        "updateDeadline": "60s",
+    });
+    let reasons = |updates: Value| {
+        let patch = json!({ "spec": { "images": [entry(&json!({}))] }, "status": { "updates": updates } });
+        let mut fixture = running(&spec, &json!({}), &[device("overdue", &patch), device("next", &json!({}))]);
+        fixture.rollout.status.as_mut().unwrap().batches[0].boundary = "f".repeat(16);
+        fixture.plan().actions.iter().map(|action| action.reason.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons(json!([])), ["Verdict"]);
+    assert_eq!(reasons(failed()), ["Release"]);
+}
+
+#[test]
+fn a_clock_that_is_behind_releases_nothing_twice() {
+    let mut fixture = running(&json!({}), &json!({}), &[device("next", &json!({}))]);
+    let status = fixture.rollout.status.as_mut().unwrap();
+    status.batches[0].boundary = "f".repeat(16);
+    let start = status.plan.as_ref().unwrap().start_time.0;
+    fixture.now = start - jiff::SignedDuration::from_secs(5);
+    let plan = fixture.plan();
+    let [crate::plan::Action { change: crate::plan::Change::Images { entries, .. }, .. }] = plan.actions.as_slice()
+    else {
+        panic!("{:?}", plan.actions)
+    };
+    assert!(entries[0].release_time.0 >= start, "it would be taken for another rollout's");
+}

@@ -85,6 +85,8 @@ fn revision(plural: &str, type_: &'static str, object: &DynamicObject) -> Revisi
         key: (plural.to_owned(), object.namespace().unwrap_or_default(), object.name_any()),
         type_,
         object: Arc::new(serde_json::to_value(object).unwrap()),
+        // A watch does not tell.
+        by: "",
     }
 }
 

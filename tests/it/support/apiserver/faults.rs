@@ -50,6 +50,10 @@ pub enum Fault {
     DieAfter,
     /// It is done, and the answer says that it wasn't.
     LieAfter(StatusCode),
+    /// The connection breaks before anything was done.
+    CutBefore,
+    /// It is done, and the connection breaks before the answer.
+    CutAfter,
 }
 
 /// Decides over each request.

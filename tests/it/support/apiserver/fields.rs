@@ -102,39 +102,50 @@ pub fn merge(live: &mut Value, applied: &Value, schema: Option<&Value>) {
             }
         }
         (Value::Array(live), Value::Array(applied)) if !matches!(list(schema), List::Atomic) => {
-            merge_lists(live, applied, schema);
+            *live = merge_items(live, applied, schema);
         }
         (live, applied) => *live = applied.clone(),
     }
 }
 
-/// Item by item, in the order that the real one's merge gives: items that are applied come as they are applied, and those
-/// of others stay where they are met.
-fn merge_lists(live: &mut Vec<Value>, applied: &[Value], schema: Option<&Value>) {
+/// Item by item. Items that both have come in the order of what is applied; what only one has stays where it stands.
+fn merge_items(live: &[Value], applied: &[Value], schema: Option<&Value>) -> Vec<Value> {
     let keys = if let List::Map(keys) = list(schema) { Some(keys) } else { None };
     let same = |a: &Value, b: &Value| match &keys {
         Some(keys) => keys.iter().all(|key| a[*key] == b[*key]),
         None => a == b,
     };
-    let items = std::mem::take(live);
-    let is_applied = |item: &Value| applied.iter().any(|other| same(item, other));
-    let mut there = items.iter().peekable();
-    for (at, value) in applied.iter().enumerate() {
-        let is_due = |item: &&&Value| {
-            let next = applied[at..].iter().find(|value| items.iter().any(|item| same(item, value)));
-            !is_applied(item) || next.is_none_or(|next| !same(item, next))
-        };
-        while let Some(item) = there.next_if(|item| is_due(&item)) {
-            if !is_applied(item) {
-                live.push(item.clone());
-            }
+    let is_in = |items: &[Value], item: &Value| items.iter().any(|other| same(other, item));
+    let mut shared = applied.iter().filter(|item| is_in(live, item)).peekable();
+    let mut merged: Vec<Value> = Vec::new();
+    let (mut left, mut right) = (live.iter().peekable(), applied.iter().peekable());
+    while left.peek().is_some() || right.peek().is_some() {
+        if let (Some(l), Some(r)) = (left.peek(), right.peek())
+            && !same(l, r)
+            && is_in(applied, l)
+            && shared.peek().is_some_and(|next| !same(next, l))
+        {
+            // It has its place further on.
+            left.next();
+            continue;
         }
-        there.next_if(|item| same(item, value));
-        let mut item = items.iter().find(|item| same(item, value)).unwrap_or(value).clone();
-        merge(&mut item, value, schema.and_then(|schema| schema.get("items")));
-        live.push(item);
+        if let Some(l) = left.peek()
+            && !is_in(applied, l)
+        {
+            merged.extend(left.next().cloned());
+            continue;
+        }
+        if left.peek().is_some_and(|l| is_in(&merged, l) || right.peek().is_some_and(|r| same(l, r))) {
+            left.next();
+        }
+        if let Some(r) = right.next() {
+            let mut item = live.iter().find(|item| same(item, r)).cloned().unwrap_or(Value::Null);
+            merge(&mut item, r, schema.and_then(|schema| schema.get("items")));
+            merged.push(item);
+            shared.next_if(|next| same(next, r));
+        }
     }
-    live.extend(there.filter(|item| !is_applied(item)).cloned());
+    merged
 }
 
 /// `fieldsV1`.

@@ -30,6 +30,7 @@ pub mod faults;
 mod fields;
 mod kinds;
 mod managers;
+pub mod network;
 mod requests;
 mod schema;
 pub mod store;
@@ -39,6 +40,7 @@ mod watch;
 use answer::{Refusal, respond};
 use faults::{Fault, Hook, Seen};
 use kinds::Kind;
+use network::{Agenda, Network, Told};
 use requests::Request;
 use store::{Key, Revision, Store};
 
@@ -60,6 +62,12 @@ pub struct ApiServer {
     hangs: AtomicBool,
     /// Watches of an older epoch break off.
     epoch: signal::Sender<u64>,
+    /// Decides how long messages take and what becomes of them; without it they arrive at once.
+    network: Mutex<Option<Arc<dyn Network>>>,
+    agenda: Agenda,
+    told: Mutex<Vec<Told>>,
+    /// Watches so far, by client and kind.
+    watches: Mutex<std::collections::BTreeMap<(&'static str, String), u64>>,
 }
 
 impl ApiServer {
@@ -74,6 +82,10 @@ impl ApiServer {
             down: AtomicBool::new(false),
             hangs: AtomicBool::new(false),
             epoch: signal::Sender::new(0),
+            network: Mutex::default(),
+            agenda: Agenda::default(),
+            told: Mutex::default(),
+            watches: Mutex::default(),
         })
     }
 
@@ -83,7 +95,7 @@ impl ApiServer {
         let dead = Arc::new(AtomicBool::new(false));
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             let (api, dead) = (api.clone(), dead.clone());
-            async move { Ok::<_, std::io::Error>(api.handle(actor, &dead, request).await) }
+            async move { api.handle(actor, &dead, request).await }
         });
         Client::new(service, NAMESPACE)
     }
@@ -93,7 +105,7 @@ impl ApiServer {
         actor: &'static str,
         dead: &AtomicBool,
         request: http::Request<kube::client::Body>,
-    ) -> Response<Body> {
+    ) -> std::io::Result<Response<Body>> {
         if dead.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -115,9 +127,13 @@ impl ApiServer {
         let fault = self.hook.lock().as_mut().and_then(|hook| hook(&seen));
         let number = {
             let mut all = self.seen.lock();
-            all.push(seen);
+            all.push(seen.clone());
             all.len() - 1
         };
+        let network = self.network.lock().clone();
+        if let Some(network) = network {
+            return self.over_network(network, number, seen, request).await;
+        }
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -125,26 +141,23 @@ impl ApiServer {
             Some(Fault::DieBefore) => self.die(dead).await,
             Some(Fault::Refuse(code)) => Err(Refusal::new(code, "on request")),
             _ if self.down.load(Ordering::SeqCst) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "down")),
-            None | Some(Fault::DieAfter | Fault::LieAfter(_)) => {
+            Some(Fault::CutBefore) => return Err(std::io::ErrorKind::ConnectionReset.into()),
+            None | Some(Fault::DieAfter | Fault::LieAfter(_) | Fault::CutAfter) => {
                 if request.flag("watch") {
-                    return self.watch(&request);
+                    return Ok(self.watch(actor, &request));
                 }
-                let kind = self.kind(&request.api_version, &request.plural);
-                let result = verbs::handle(&mut self.store.lock(), kind, &request, body);
-                self.changed.notify_waiters();
+                let result = self.carry_out(actor, &request, body);
                 match fault {
                     Some(Fault::DieAfter) => self.die(dead).await,
+                    Some(Fault::CutAfter) => return Err(std::io::ErrorKind::ConnectionReset.into()),
                     Some(Fault::LieAfter(code)) => Err(Refusal::new(code, "on request, though it was done")),
-                    Some(Fault::DieBefore | Fault::Refuse(_)) | None => result,
+                    Some(Fault::DieBefore | Fault::CutBefore | Fault::Refuse(_)) | None => result,
                 }
             }
         };
         let response = respond(&result);
-        if let Some(seen) = self.seen.lock().get_mut(number) {
-            seen.answer = Some(response.status());
-            seen.refusal = result.as_ref().err().map(Refusal::to_string).unwrap_or_default();
-        }
-        response
+        self.note_answer(number, response.status(), &result);
+        Ok(response)
     }
 
     async fn die<T>(&self, dead: &AtomicBool) -> T {

@@ -20,6 +20,8 @@ pub struct Revision {
     /// ADDED, MODIFIED, DELETED
     pub type_: &'static str,
     pub object: Arc<Value>,
+    /// Which client wrote it.
+    pub by: &'static str,
 }
 
 /// What etcd is to the real one.
@@ -30,11 +32,13 @@ pub struct Store {
     made: u64,
     pub clock: Clock,
     compacted: u64,
+    /// Which client writes now.
+    pub writer: &'static str,
 }
 
 impl Store {
     pub fn new(clock: Clock) -> Self {
-        Self { objects: BTreeMap::new(), log: Vec::new(), version: 1, made: 0, clock, compacted: 0 }
+        Self { objects: BTreeMap::new(), log: Vec::new(), version: 1, made: 0, clock, compacted: 0, writer: "person" }
     }
 
     pub fn version(&self) -> u64 {
@@ -137,7 +141,8 @@ impl Store {
         } else {
             self.objects.insert(key.clone(), object.clone());
         }
-        let revision = Revision { version: self.version, at: Instant::now(), key, type_, object: object.clone() };
+        let revision =
+            Revision { version: self.version, at: Instant::now(), key, type_, object: object.clone(), by: self.writer };
         self.log.push(revision);
         object
     }

@@ -24,8 +24,45 @@ pub struct Sighting {
     pub event: Event,
 }
 
-/// The gateway that devices reach; another one after a restart.
-pub type Door = Arc<Mutex<Router>>;
+/// One poll and its answer.
+#[derive(Clone, Debug)]
+pub struct Polled {
+    pub at: Instant,
+    pub device: Arc<str>,
+    /// Which gateway answered.
+    pub gateway: &'static str,
+    /// `If-None-Match`.
+    pub tag: Option<Arc<str>>,
+    pub status: u16,
+    /// The answer's `ETag`.
+    pub etag: Option<Arc<str>>,
+    /// What it is told to run, service by service; nothing without a 200.
+    pub images: Vec<String>,
+    /// Whether the answer came through.
+    pub received: bool,
+}
+
+/// Which gateway a device reaches now, and whether the answer comes back.
+pub type Choice = Box<dyn Fn(&str) -> (usize, bool) + Send + Sync>;
+
+/// The gateways that devices reach, and what they answered.
+#[derive(Default)]
+pub struct Doorway {
+    pub routers: Mutex<Vec<(&'static str, Router)>>,
+    pub choice: Mutex<Option<Choice>>,
+    pub polls: Mutex<Vec<Polled>>,
+}
+
+pub type Door = Arc<Doorway>;
+
+impl Doorway {
+    fn pick(&self, device: &str) -> Option<(&'static str, Router, bool)> {
+        let (index, received) = self.choice.lock().as_ref().map_or((0, true), |choice| choice(device));
+        let routers = self.routers.lock();
+        let (name, router) = routers.get(index % routers.len().max(1))?;
+        Some((*name, router.clone(), received))
+    }
+}
 
 /// Lives for ever.
 pub async fn live(mut agent: Agent, start: Instant, door: Door, sightings: Arc<Mutex<Vec<Sighting>>>) {
@@ -56,17 +93,32 @@ async fn poll(door: &Door, device: &Identity, if_none_match: Option<&str>) -> An
         request = request.header(header::IF_NONE_MATCH, tag);
     }
     let request = request.header("x-device-api-key", device.key.expose()).body(Body::empty()).unwrap();
-    let router = door.lock().clone();
+    let Some((gateway, router, received)) = door.pick(&device.uuid) else { return Answer::Failed };
     let (head, body) = router.oneshot(request).await.unwrap().into_parts();
-    match head.status {
+    let etag: Option<Arc<str>> = head.headers.get(header::ETAG).map(|etag| Arc::from(etag.to_str().unwrap()));
+    let mut images = Vec::new();
+    let answer = match head.status {
         StatusCode::NOT_MODIFIED => Answer::Unchanged,
         StatusCode::OK => {
-            let etag = head.headers.get(header::ETAG).map(|etag| Arc::from(etag.to_str().unwrap()));
             let body = body.collect().await.unwrap().to_bytes();
-            Answer::Target { etag, state: wire::parse_target(&body, &device.uuid).unwrap() }
+            let state = wire::parse_target(&body, &device.uuid).unwrap();
+            let services = state.iter().flat_map(|(target, _)| &target.services);
+            images.extend(services.filter_map(|service| service.image.as_deref()).map(str::to_owned));
+            Answer::Target { etag: etag.clone(), state }
         }
         _ => Answer::Failed,
-    }
+    };
+    door.polls.lock().push(Polled {
+        at: Instant::now(),
+        device: device.uuid.clone(),
+        gateway,
+        tag: if_none_match.map(Arc::from),
+        status: head.status.as_u16(),
+        etag,
+        images,
+        received,
+    });
+    if received { answer } else { Answer::Failed }
 }
 
 async fn tell(door: &Door, device: &Identity, report: wire::Report) -> Delivery {
@@ -74,9 +126,10 @@ async fn tell(door: &Door, device: &Identity, report: wire::Report) -> Delivery 
     if report.gzip {
         request = request.header(header::CONTENT_ENCODING, "gzip");
     }
-    let router = door.lock().clone();
+    let Some((_, router, received)) = door.pick(&device.uuid) else { return Delivery::Lost };
     let status = router.oneshot(request.body(Body::from(report.body)).unwrap()).await.unwrap().status();
     match status {
+        _ if !received => Delivery::Lost,
         status if status.is_success() => Delivery::Accepted,
         status if status.is_client_error() => Delivery::Refused,
         _ => Delivery::Lost,

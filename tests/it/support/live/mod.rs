@@ -28,10 +28,10 @@ use tranche::simulate::{Identity, Pace, Personality, World as Images};
 use super::apiserver::faults::Seen;
 use super::apiserver::{ApiServer, NAMESPACE};
 
-mod devices;
+pub mod devices;
 pub mod never;
 
-use devices::{Door, Sighting, live};
+use devices::{Door, Doorway, Sighting, live};
 
 /// What names, keys and chance of the devices are derived from.
 pub const SEED: u64 = 20_261_102;
@@ -86,7 +86,7 @@ impl World {
             start: Instant::now(),
             controller: Mutex::new(None),
             gateway,
-            door: Arc::new(Mutex::new(router)),
+            door: door_to(router),
             devices: JoinSet::new(),
             sightings: Arc::default(),
             identities,
@@ -166,7 +166,7 @@ impl World {
         self.gateway.0.abort();
         let (gateway, router) = gateway(&self.api, &self.clock);
         self.gateway = gateway;
-        *self.door.lock() = router;
+        *self.door.routers.lock() = vec![("gateway", router)];
     }
 
     /// Passes over rollouts and policies so far, of the controller that runs now.
@@ -289,13 +289,17 @@ impl World {
     }
 }
 
+fn door_to(router: Router) -> Door {
+    Arc::new(Doorway { routers: Mutex::new(vec![("gateway", router)]), ..Doorway::default() })
+}
+
 /// Nobody is to be asked here: policies offer tags.
-fn registries() -> Registries {
+pub fn registries() -> Registries {
     Registries::new(AddressRules::default(), Clock::default())
 }
 
 /// v1 is what the fleet was started with, and nobody can pull `bad`.
-fn images() -> Images {
+pub fn images() -> Images {
     Images {
         pace: Pace { poll: POLL, pull: Duration::from_secs(1) },
         base: "acme/web:v1".parse().unwrap(),
@@ -304,11 +308,21 @@ fn images() -> Images {
 }
 
 fn gateway(api: &Arc<ApiServer>, clock: &Clock) -> ((JoinHandle<()>, Shutdown), Router) {
+    gateway_named(api, clock, "gateway", PRESENCE)
+}
+
+/// A gateway whose requests go on record under that name, and which tells who is there so often.
+pub fn gateway_named(
+    api: &Arc<ApiServer>,
+    clock: &Clock,
+    name: &'static str,
+    presence: Duration,
+) -> ((JoinHandle<()>, Shutdown), Router) {
     let shutdown = Shutdown::new();
     let config =
-        GatewayConfig { clock: clock.clone(), presence_interval: Some(PRESENCE), ..GatewayConfig::new(NAMESPACE) };
+        GatewayConfig { clock: clock.clone(), presence_interval: Some(presence), ..GatewayConfig::new(NAMESPACE) };
     let metrics = Arc::new(Metrics::new());
-    let (gateway, task) = Gateway::start(api.client("gateway"), config, metrics, shutdown.clone().wait());
+    let (gateway, task) = Gateway::start(api.client(name), config, metrics, shutdown.clone().wait());
     ((task, shutdown), gateway::router(gateway))
 }
 
