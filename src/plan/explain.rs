@@ -124,3 +124,6 @@ pub fn is_transition(
 ) -> bool {
     status::compare(old, new) == super::StatusWrite::Transition
 }
+
+#[cfg(test)]
+mod tests;
