@@ -1,0 +1,121 @@
+//! Who goes back, and how a rollback ends.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::Device;
+use crate::plan::Plan;
+use crate::plan::fixture::{device, entry, failed, in_batch, reported, running};
+
+fn sent(name: &str, running: &str) -> Device {
+    let back = entry(&json!({ "image": "docker.io/acme/web:v1", "rolledBack": true }));
+    device(
+        name,
+        &json!({ "spec": { "images": [back] }, "status": { "services": [reported(running, "running")] } }),
+    )
+}
+
+/// Its time is up, and nobody has said so yet.
+fn too_late(name: &str) -> Device {
+    let services = [reported("acme/web:v2", "exited")];
+    device(name, &json!({ "spec": { "images": [entry(&json!({}))] }, "status": { "services": services } }))
+}
+
+fn written(plan: &Plan) -> Vec<(&str, Reason)> {
+    plan.actions.iter().map(|action| (action.device.as_str(), action.reason)).collect()
+}
+
+#[test]
+fn a_rollback_counts_who_is_back_stuck_and_away() {
+    let back = json!({ "desiredState": "RolledBack" });
+    let mut devices = vec![sent("a", "acme/web:v1"), sent("b", "acme/web:v1"), sent("stuck", "acme/web:v2")];
+    devices.extend(["x", "y", "z"].map(|name| sent(name, "acme/web:v2")));
+    let mut fixture = running(&json!({}), &back, &devices);
+    for name in ["x", "y", "z"] {
+        fixture.seen.insert(name.into(), crate::plan::fixture::at(0));
+    }
+    let plan = fixture.settle();
+    assert_eq!(plan.status.phase, Phase::RolledBack);
+    assert_eq!(
+        plan.status.message,
+        "2 of 6 devices are back on their previous image, 1 were sent back but are not seen running it, \
+         3 are offline and go back when they turn up"
+    );
+    // Who has time left is waited for, until then.
+    let early = json!({ "image": "docker.io/acme/web:v1", "rolledBack": true, "releaseTime": "2026-06-01T08:05:00Z" });
+    for name in ["early", "later"] {
+        fixture.views.push(crate::plan::DeviceView::new(&device(name, &json!({ "spec": { "images": [entry(&early)] },
+            "status": { "services": [reported("acme/web:v2", "running")] } }))));
+        fixture.seen.insert(name.into(), fixture.now);
+    }
+    fixture.rollout.status.as_mut().unwrap().phase = Phase::RollingBack;
+    let plan = fixture.plan();
+    assert_eq!(plan.waiting_on, [WaitingOn::GoingBack { pending: 2, devices: 8 }]);
+    assert_eq!((plan.status.phase, plan.requeue_at), (Phase::RollingBack, Some(crate::plan::fixture::at(900))));
+}
+
+#[test]
+fn a_rollback_of_everything_keeps_the_figures_right() {
+    let devices = [in_batch("a", 1, Some(true)), in_batch("b", 1, Some(true)), in_batch("c", 1, Some(true))];
+    let mut fixture = running(&json!({}), &json!({}), &devices);
+    let before = fixture.plan().status;
+    assert_eq!((before.batches[0].updated, before.batches[0].healthy), (3, 3));
+    fixture.rollout.status = Some(before);
+    fixture.rollout.spec.desired_state = crate::api::rollout::DesiredState::RolledBack;
+    for (index, name) in ["a", "b"].into_iter().enumerate() {
+        fixture.views[index] = crate::plan::DeviceView::new(&sent(name, "acme/web:v1"));
+    }
+    let plan = fixture.plan();
+    assert_eq!(written(&plan), [("c", Reason::RollBackAll)]);
+    assert_eq!(plan.waiting_on, [WaitingOn::GoingBack { pending: 1, devices: 3 }]);
+    let batch = &plan.status.batches[0];
+    assert_eq!((batch.rolled_back, batch.updated, batch.healthy), (2, 1, 1));
+    assert_eq!(plan.status.totals.unwrap().rolled_back, 2);
+}
+
+fn halting(action: &str, roll_back_failed: bool) -> Value {
+    json!({ "failurePolicy": {
+        "maxFailureRate": "0%", "action": action, "rollBackFailedDevices": roll_back_failed,
+    } })
+}
+
+/// Two writes to one device can't both carry the revision that was looked at.
+#[test]
+fn a_verdict_and_the_way_back_are_two_writes() {
+    let devices = [in_batch("good", 1, Some(true)), in_batch("known", 1, Some(false)), too_late("new")];
+    let verdict = ("new", Reason::Verdict);
+    for (action, back, expected) in [
+        ("RollBackAll", true, vec![verdict, ("good", Reason::RollBackAll), ("known", Reason::RollBackAll)]),
+        ("RollBackBatch", true, vec![verdict, ("good", Reason::RollBackBatch), ("known", Reason::RollBackBatch)]),
+        ("Pause", true, vec![verdict, ("known", Reason::RollBackFailed)]),
+        ("Pause", false, vec![verdict]),
+    ] {
+        let plan = running(&halting(action, back), &json!({}), &devices).plan();
+        assert_eq!(written(&plan), expected, "{action} {back}");
+        if action == "RollBackAll" {
+            assert_eq!(plan.waiting_on, [WaitingOn::GoingBack { pending: 3, devices: 3 }]);
+        }
+    }
+    // Only the batch that broke its budget goes back.
+    let mut devices = devices.to_vec();
+    devices.push(in_batch("elsewhere", 2, Some(true)));
+    let mut fixture = running(&halting("RollBackBatch", true), &json!({}), &devices);
+    fixture.rollout.status.as_mut().unwrap().current_batch = 2;
+    assert!(!written(&fixture.plan()).contains(&("elsewhere", Reason::RollBackBatch)));
+}
+
+#[test]
+fn whom_a_person_names_goes_back_also_after_the_end() {
+    let devices = [in_batch("named", 1, Some(true)), in_batch("other", 1, Some(true)), device("never", &json!({}))];
+    let spec = json!({ "rollBackDevices": ["named", "never"] });
+    for phase in [Phase::Cancelled, Phase::Superseded, Phase::Completed, Phase::Progressing] {
+        let mut fixture = running(&json!({}), &spec, &devices);
+        let status = fixture.rollout.status.as_mut().unwrap();
+        status.phase = phase;
+        status.completion_time = Some(whole_seconds(fixture.now));
+        assert_eq!(written(&fixture.plan()), [("named", Reason::RollBackRequested)], "{phase}");
+    }
+    let known = device("known", &json!({ "spec": { "images": [entry(&json!({}))] }, "status": { "updates": failed() } }));
+    let plan = running(&halting("Pause", true), &json!({}), &[known]).plan();
+    assert_eq!(written(&plan), [("known", Reason::RollBackFailed)]);
+}
