@@ -107,9 +107,15 @@ fn a_halt_stays_until_a_person_has_seen_it() {
     let halted = fixture.settle().status.halted.unwrap();
     assert_eq!((halted.batch, halted.failures), (1, 1));
     // The device goes away: still halted.
-    fixture.views.truncate(1);
+    let gone = fixture.views.pop().unwrap();
     assert_eq!(fixture.settle().status.halted.unwrap().failures, 1);
+    // It is back, and another one fails: both are to be seen.
+    fixture.views.extend([gone, crate::plan::DeviceView::new(&in_batch("e", 1, Some(false)))]);
+    fixture.seen.insert("e".into(), at(700));
+    assert_eq!(fixture.settle().status.halted.unwrap().failures, 2);
     fixture.rollout.spec.acknowledged_failures = 1;
+    assert!(fixture.settle().status.halted.is_some());
+    fixture.rollout.spec.acknowledged_failures = 2;
     let plan = fixture.settle();
     assert_eq!(plan.status.halted, None);
     assert!(plan.status.resume_time.is_some(), "deadlines start again");
