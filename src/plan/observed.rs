@@ -364,3 +364,6 @@ pub enum Evidence {
     /// A service has the right image but its container is not running.
     NotRunning,
 }
+
+#[cfg(test)]
+mod tests;
