@@ -231,7 +231,8 @@ fn a_report_counts_before_it_is_stored() {
     world.rollout("web", &json!({"paused": true}));
     let record = world.project(&device(&["web"]), None);
     let reports = |image: &str| -> ReportedService {
-        serde_json::from_value(json!({"app": "1", "id": 0, "name": "web", "image": image, "status": "running"})).unwrap()
+        serde_json::from_value(json!({"app": "1", "id": 0, "name": "web", "image": image, "status": "running"}))
+            .unwrap()
     };
     let told = |services: &[ReportedService]| {
         record.apps_told_given(true, services)["1"]["services"][0]["imageName"].as_str().unwrap().to_owned()

@@ -295,3 +295,19 @@ fn the_first_in_rank_go_first() {
     let released: Vec<&str> = plan.actions.iter().map(|action| action.device.as_str()).collect();
     assert_eq!(released, turns[..3]);
 }
+
+/// Who waits for nothing but verdicts isn't told of gates that hold up nobody.
+#[test]
+fn gates_that_hold_up_nobody_are_not_named() {
+    let on_its_way = [in_batch("d", 1, None)];
+    let windows = json!({ "batches": [{ "size": "100%" }], "windows": [{ "start": "22:00", "end": "23:00" }] });
+    for (spec, rollout_spec) in [
+        (json!({ "strategy": { "maxConcurrent": 1 } }), json!({})),
+        (json!({ "strategy": windows }), json!({})),
+        (json!({}), json!({ "notBefore": at(5000).to_string() })),
+    ] {
+        let plan = running(&spec, &rollout_spec, &on_its_way).plan();
+        assert_eq!(waits(&plan), ["AwaitingVerdicts"], "{spec}");
+        assert_eq!(plan.requeue_at, Some(at(1290)), "its deadline");
+    }
+}

@@ -35,9 +35,7 @@ fn ways() -> Vec<(&'static str, Value, Then, DeviceWait)> {
     edited["spec"]["apps"] = apps("acme/web:v3");
     let mut claimed = on_its_way.clone();
     let fields = json!({ "f:spec": { "f:images": { format!("k:{}", json!({ "repository": REPOSITORY })): {} } } });
-    let owner = |manager: &str| {
-        json!({ "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields })
-    };
+    let owner = |manager: &str| json!({ "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields });
     claimed["metadata"] = json!({ "managedFields": [owner("kubectl"), owner("tranche-policy/web")] });
     let pause: Then = |fixture| fixture.rollout.spec.paused = true;
     let updating = |deadline| DeviceWait::Updating { deadline, evidence: Evidence::OtherImage };
@@ -59,12 +57,7 @@ fn ways() -> Vec<(&'static str, Value, Then, DeviceWait)> {
             DeviceWait::Offline { since: at(100) },
         ),
         ("held", json!({ "spec": { "hold": true } }), |_| {}, DeviceWait::Held),
-        (
-            "named",
-            json!({}),
-            |fixture| fixture.rollout.spec.roll_back_devices = vec!["d".into()],
-            DeviceWait::Excluded,
-        ),
+        ("named", json!({}), |fixture| fixture.rollout.spec.roll_back_devices = vec!["d".into()], DeviceWait::Excluded),
         ("on its way", on_its_way.clone(), |_| {}, updating(at(1290))),
         ("nobody's time runs out in a pause", on_its_way, pause, updating(Timestamp::MAX)),
         (

@@ -101,14 +101,14 @@ fn what_is_on_its_way_out_is_not_pruned_again() {
     let none = json!({});
     let mut rollouts = [1, 2, 3].map(|age| named(&format!("r{age}"), age, "Cancelled", &none)).to_vec();
     assert_eq!(plan(&policy, &rollouts).prune, ["r1", "r2"]);
-    rollouts[0].metadata.deletion_timestamp =
-        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    rollouts[0].metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
     assert_eq!(plan(&policy, &rollouts).prune, ["r2"]);
 }
 
 #[test]
 fn what_goes_back_is_rejected_from_the_first_moment() {
-    let rejected = |phase: &str, status: &Value| plan(&policy(&json!({})), &[named("a", 10, phase, status)]).status.rejected;
+    let rejected =
+        |phase: &str, status: &Value| plan(&policy(&json!({})), &[named("a", 10, phase, status)]).status.rejected;
     let back = json!({ "rollbackTime": at(5).to_string() });
     assert_eq!(rejected("RollingBack", &back)[0].time, whole_seconds(at(5)));
     assert_eq!(rejected("RolledBack", &json!({}))[0].time, whole_seconds(at(100)), "before anything was released");
@@ -119,7 +119,8 @@ fn what_goes_back_is_rejected_from_the_first_moment() {
 
 #[test]
 fn the_latest_is_shown_as_devices_are_told_it() {
-    let image = |status: &Value| plan(&policy(&json!({})), &[named("v2", 10, "Pending", status)]).status.latest.unwrap().image;
+    let image =
+        |status: &Value| plan(&policy(&json!({})), &[named("v2", 10, "Pending", status)]).status.latest.unwrap().image;
     assert_eq!(image(&json!({})), "docker.io/acme/web:v2");
     assert_eq!(image(&json!({ "image": "docker.io/acme/web@sha256:00" })), "docker.io/acme/web@sha256:00");
     let mut odd = named("v2", 10, "Pending", &json!({}));
@@ -145,7 +146,8 @@ fn what_is_beside_it() {
     assert_eq!(said(&polls, &beside(Some(failing)), condition::POLLED), is("False", "it is down"));
     // After a restart nothing is known; what was said stands while it polls.
     let mut before = polls.clone();
-    let status = plan_policy(&polls, ValidatedPolicy::new(&polls).as_ref(), &[], &beside(Some(Polled::Good)), at(0)).status;
+    let status =
+        plan_policy(&polls, ValidatedPolicy::new(&polls).as_ref(), &[], &beside(Some(Polled::Good)), at(0)).status;
     before.status = Some(status);
     assert_eq!(said(&before, &Beside::default(), condition::POLLED), good);
     before.spec.image.poll_interval = None;

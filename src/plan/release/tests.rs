@@ -62,8 +62,11 @@ fn latecomers_wait_for_every_gate() {
 #[test]
 fn a_latecomer_of_a_batch_that_is_done_is_called_so() {
     let spec = json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }] } });
-    let late = device("late", &json!({ "spec": { "images": [
-        entry(&json!({ "image": "docker.io/acme/web:v1", "batch": 1 })) ] } }));
+    let late = device(
+        "late",
+        &json!({ "spec": { "images": [
+        entry(&json!({ "image": "docker.io/acme/web:v1", "batch": 1 })) ] } }),
+    );
     for (done, reason) in [(false, Reason::Release), (true, Reason::ReleaseLatecomer)] {
         let mut fixture = running(&spec, &json!({}), &[late.clone(), in_batch("two", 2, None)]);
         let status = fixture.rollout.status.as_mut().unwrap();
@@ -77,7 +80,8 @@ fn a_latecomer_of_a_batch_that_is_done_is_called_so() {
 #[test]
 fn latecomers_are_not_taken_from_a_newer_rollout() {
     let of = |rollout: &str, released: i64| {
-        let image = json!({ "rollout": rollout, "image": "docker.io/acme/web:v9", "releaseTime": at(released).to_string() });
+        let image =
+            json!({ "rollout": rollout, "image": "docker.io/acme/web:v9", "releaseTime": at(released).to_string() });
         device("late", &json!({ "spec": { "images": [entry(&image)] } }))
     };
     for (what, rollout_name, created, released, taken) in [

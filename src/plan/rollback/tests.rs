@@ -9,10 +9,7 @@ use crate::plan::fixture::{device, entry, failed, in_batch, reported, running};
 
 fn sent(name: &str, running: &str) -> Device {
     let back = entry(&json!({ "image": "docker.io/acme/web:v1", "rolledBack": true }));
-    device(
-        name,
-        &json!({ "spec": { "images": [back] }, "status": { "services": [reported(running, "running")] } }),
-    )
+    device(name, &json!({ "spec": { "images": [back] }, "status": { "services": [reported(running, "running")] } }))
 }
 
 /// Its time is up, and nobody has said so yet.
@@ -44,8 +41,11 @@ fn a_rollback_counts_who_is_back_stuck_and_away() {
     // Who has time left is waited for, until then.
     let early = json!({ "image": "docker.io/acme/web:v1", "rolledBack": true, "releaseTime": "2026-06-01T08:05:00Z" });
     for name in ["early", "later"] {
-        fixture.views.push(crate::plan::DeviceView::new(&device(name, &json!({ "spec": { "images": [entry(&early)] },
-            "status": { "services": [reported("acme/web:v2", "running")] } }))));
+        fixture.views.push(crate::plan::DeviceView::new(&device(
+            name,
+            &json!({ "spec": { "images": [entry(&early)] },
+            "status": { "services": [reported("acme/web:v2", "running")] } }),
+        )));
         fixture.seen.insert(name.into(), fixture.now);
     }
     fixture.rollout.status.as_mut().unwrap().phase = Phase::RollingBack;
@@ -115,7 +115,8 @@ fn whom_a_person_names_goes_back_also_after_the_end() {
         status.completion_time = Some(whole_seconds(fixture.now));
         assert_eq!(written(&fixture.plan()), [("named", Reason::RollBackRequested)], "{phase}");
     }
-    let known = device("known", &json!({ "spec": { "images": [entry(&json!({}))] }, "status": { "updates": failed() } }));
+    let known =
+        device("known", &json!({ "spec": { "images": [entry(&json!({}))] }, "status": { "updates": failed() } }));
     let plan = running(&halting("Pause", true), &json!({}), &[known]).plan();
     assert_eq!(written(&plan), [("known", Reason::RollBackFailed)]);
 }

@@ -13,7 +13,8 @@ fn batches(sizes: &[Value]) -> Value {
 
 #[test]
 fn sizes_grow_and_end_with_everybody() {
-    let many = |count: u8| -> Vec<Value> { (0..count).map(|index| json!(format!("{}%", 101 - count + index))).collect() };
+    let many =
+        |count: u8| -> Vec<Value> { (0..count).map(|index| json!(format!("{}%", 101 - count + index))).collect() };
     for (sizes, fits) in [
         (vec![json!("100%")], true),
         (vec![json!("1%"), json!("100%")], true),
@@ -89,7 +90,10 @@ fn a_rollout_keeps_what_its_policy_said() {
     let (plan, batches) = valid(&spec).unwrap().resolve(at(0), 12, &[10, u64::MAX]);
     let kept = serde_json::to_value(&plan).unwrap();
     assert_eq!((&kept["devicesAtStart"], &kept["policyGeneration"]), (&json!(12), &json!(1)));
-    assert_eq!((&kept["offer"], &kept["strategy"], &kept["maxConcurrent"]), (&json!("Tag"), &json!("Scheduled"), &json!(7)));
+    assert_eq!(
+        (&kept["offer"], &kept["strategy"], &kept["maxConcurrent"]),
+        (&json!("Tag"), &json!("Scheduled"), &json!(7))
+    );
     let first = serde_json::to_value(&batches[0]).unwrap();
     for (field, value) in [
         ("size", json!("5")),
