@@ -9,7 +9,7 @@ use crate::plan::observed::Evidence;
 /// A rollout that has just started, at second 700.
 fn started(spec: &Value, devices: &[Device]) -> Fixture {
     let mut fixture = Fixture::new(policy(spec), rollout(&json!({})), devices, at(700));
-    fixture.settle();
+    let _ = fixture.settle();
     fixture
 }
 
