@@ -147,6 +147,3 @@ fn record_sent_back(pass: &mut Pass<'_>) {
     }
     pass.status.totals = Some(super::progress::totals(&pass.status.batches));
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,11 @@
-//! Who goes back, and how a rollback ends.
+//! Whom a pass writes to, and why; above all who goes back.
 
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::rollout::Phase;
 use crate::api::Device;
-use crate::plan::Plan;
+use crate::plan::{Plan, WaitingOn};
 use crate::plan::fixture::{device, entry, failed, in_batch, reported, running};
 
 fn sent(name: &str, running: &str) -> Device {
