@@ -9,6 +9,7 @@ pub use tranche_pure::{api, registry};
 pub mod controller;
 pub mod gateway;
 pub mod plan;
+pub mod probe;
 
 #[cfg(test)]
 #[path = "../tests/it/invariants.rs"]

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::api::rollout::Phase;
 use crate::api::Device;
-use crate::plan::{Plan, WaitingOn};
+use crate::api::rollout::Phase;
 use crate::plan::fixture::{device, entry, failed, in_batch, reported, running};
+use crate::plan::{Plan, WaitingOn};
 
 fn sent(name: &str, running: &str) -> Device {
     let back = entry(&json!({ "image": "docker.io/acme/web:v1", "rolledBack": true }));
