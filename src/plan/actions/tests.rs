@@ -121,3 +121,53 @@ fn whom_a_person_names_goes_back_also_after_the_end() {
     let plan = running(&halting("Pause", true), &json!({}), &[known]).plan();
     assert_eq!(written(&plan), [("known", Reason::RollBackFailed)]);
 }
+
+/// Server-side apply removes what a manager no longer names, and takes what it names.
+#[test]
+fn a_write_repeats_what_its_manager_owns_and_nothing_else() {
+    let of = |name: &str| entry(&json!({ "repository": format!("docker.io/acme/{name}") }));
+    let owner = |manager: &str, name: &str| {
+        let key = format!("k:{}", json!({ "repository": format!("docker.io/acme/{name}") }));
+        json!({ "manager": manager, "operation": "Apply", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:spec": { "f:images": { key: {} } } } })
+    };
+    let (ours, theirs) = ("tranche-policy/web", "tranche-policy/db");
+    let view = DeviceView::new(&device(
+        "d",
+        &json!({
+            "metadata": { "managedFields": [owner(ours, "a"), owner(theirs, "b"), owner(ours, "web")] },
+            "spec": { "images": [of("web"), of("nobodys"), of("b"), of("a")] },
+        }),
+    ));
+    let told = serde_json::from_value(of("web")).unwrap();
+    let action = set_entry(&view, ours, told, Reason::Release);
+    let Change::Images { manager, entries } = action.change else { panic!() };
+    let names: Vec<&str> = entries.iter().map(|entry| entry.repository.as_str()).collect();
+    assert_eq!(names, ["docker.io/acme/a", "docker.io/acme/nobodys", "docker.io/acme/web"]);
+    assert_eq!((manager.as_str(), action.uid.as_str(), action.resource_version.as_str()), (ours, "d", "7"));
+}
+
+#[test]
+fn the_way_back_starts_now() {
+    let told: ImageEntry = serde_json::from_value(entry(&json!({}))).unwrap();
+    let now = crate::plan::fixture::at(500);
+    let previous = ImageEntry { image: told.previous.clone(), release_time: whole_seconds(now), ..told.clone() };
+    assert_eq!(withdrawn(&told, now), previous);
+    assert_eq!(sent_back(&told, now), ImageEntry { rolled_back: true, ..previous });
+}
+
+#[test]
+fn a_verdict_replaces_the_one_before_it() {
+    let mut updates = failed();
+    updates.as_array_mut().unwrap().insert(0, {
+        let mut other = failed()[0].clone();
+        other["repository"] = json!("docker.io/acme/zoo");
+        other
+    });
+    let view = DeviceView::new(&device("d", &json!({ "status": { "updates": updates } })));
+    let action = store_failure(&view, "docker.io/acme/web", "web-v3", "Reason", "words", crate::plan::fixture::at(0));
+    let Change::Verdicts { updates } = action.change else { panic!() };
+    let kept: Vec<_> = updates.iter().map(|update| (update.repository.as_str(), update.rollout.as_str())).collect();
+    assert_eq!(kept, [("docker.io/acme/web", "web-v3"), ("docker.io/acme/zoo", "web-v2")]);
+    assert_eq!(action.reason.as_str(), "Verdict");
+}

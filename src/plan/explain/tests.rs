@@ -95,6 +95,19 @@ fn why_a_device_stands_where_it_stands() {
     }
 }
 
+/// One word and one sentence for each, and no two share them.
+#[test]
+fn no_two_reasons_look_alike() {
+    let ways = ways();
+    let kind = |wait: &DeviceWait| std::mem::discriminant(wait);
+    for (a, .., one) in &ways {
+        for (b, .., other) in ways.iter().filter(|(.., other)| kind(other) != kind(one)) {
+            assert_ne!(one.reason(), other.reason(), "{a}, {b}");
+            assert_ne!(one.to_string(), other.to_string(), "{a}, {b}");
+        }
+    }
+}
+
 fn waits(fixture: &mut Fixture) -> Vec<DeviceWait> {
     explained(fixture).into_iter().map(|report| report.wait).collect()
 }

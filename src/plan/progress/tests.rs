@@ -62,6 +62,7 @@ fn where_devices_stand() {
         "spec": { "images": [entry(&json!({ "image": "docker.io/acme/web:v1", "rolledBack": true }))] },
         "status": { "services": [reported("acme/web:v1", "running")] },
     });
+    let withdrawn = json!({ "spec": { "images": [entry(&json!({ "image": "docker.io/acme/web:v1" }))] } });
     let new = Failed { new: true, sent_back: false };
     let known = Failed { new: false, sent_back: false };
     for case in [
@@ -93,6 +94,8 @@ fn where_devices_stand() {
         case("healthy", &good, Some(100), Some(100), None, Healthy),
         case("healthy and switched off", &good, Some(100), Some(90_000), None, Healthy),
         case("failed on record", &failing(good.clone()), Some(700), Some(700), None, known),
+        // What was taken back from it is not given again.
+        case("failed and withdrawn", &failing(withdrawn), Some(700), Some(700), None, known),
         case("held after its release", &held(other.clone()), Some(900), Some(900), None, Held { released: true }),
         case("held and healthy", &held(good.clone()), Some(900), Some(900), None, Healthy),
         case("sent back", &back, Some(900), Some(900), None, SentBack { arrived: true }),

@@ -185,3 +185,20 @@ fn what_follows_a_stop_is_told_by_its_name() {
     let plan = fixture.plan();
     assert_eq!((plan.status.phase, history(&plan, "RolloutResumed")), (Phase::Halted, vec![]), "still halted");
 }
+
+#[test]
+fn ready_stalled_and_reconciling() {
+    let halt = json!({ "failurePolicy": { "maxFailureRate": "0%" } });
+    for (what, spec, rollout_spec, verdict, expected) in [
+        ("on its way", json!({}), json!({}), None, [false, false, true]),
+        ("paused", json!({}), json!({ "paused": true }), None, [false, false, true]),
+        ("only a person can go on", halt, json!({}), Some(false), [false, true, false]),
+        ("cancelled", json!({}), json!({ "desiredState": "Cancelled" }), None, [false, true, false]),
+        ("done", json!({}), json!({}), Some(true), [true, false, false]),
+    ] {
+        let status = running(&spec, &rollout_spec, &[in_batch("d", 1, verdict)]).settle().status;
+        let is = [condition::READY, condition::STALLED, condition::RECONCILING]
+            .map(|type_| condition::is_true(&status.conditions, type_));
+        assert_eq!(is, expected, "{what}: {}", status.message);
+    }
+}
