@@ -4,7 +4,7 @@ CONTROL_PLANE := target/controlplane/controlplane
 HELM := target/tools/helm
 REGISTRY := target/registry/registry
 
-.PHONY: demo test test-unit model soak lint vet fmt fuzz bench crds control-plane registry tools doc clean help
+.PHONY: demo test test-unit model soak lint vet fmt fuzz mutants bench crds control-plane registry tools doc clean help
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ fmt: ## Format everything
 
 fuzz: ## Look for a delivery that breaks a dialect, for FUZZ_SECONDS=60; needs nightly and a C++ compiler
 	@fuzz/run
+
+mutants: ## Break the planner and the gate in a thousand ways; says how many of them a test notices (FILE=src/plan/gate.rs: only there)
+	@tests/mutants/run
 
 bench: control-plane ## Measure; the table of benches/README.md
 	TRANCHE_CONTROLPLANE=$(abspath $(CONTROL_PLANE)) cargo bench --locked --bench figures

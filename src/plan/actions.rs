@@ -150,3 +150,6 @@ pub fn store_failure(
         change: Change::Verdicts { updates },
     }
 }
+
+#[cfg(test)]
+mod tests;

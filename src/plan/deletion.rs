@@ -60,3 +60,6 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

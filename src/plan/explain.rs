@@ -151,3 +151,6 @@ fn second(seconds: i64) -> Timestamp {
 pub fn is_transition(old: &ImageRolloutStatus, new: &ImageRolloutStatus) -> bool {
     status::compare(old, new) == super::StatusWrite::Transition
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::api::rollout::{ImageRolloutStatus, Phase};
+use crate::api::time::whole_seconds;
 use crate::api::{Device, ImageRollout, ImageUpdatePolicy, ROLLOUT_FINALIZER};
 
 use super::classify::{Target, member};
@@ -98,6 +100,45 @@ pub(crate) fn failed() -> Value {
         "repository": REPOSITORY, "rollout": "web-v2", "verdict": "Failed", "reason": "DeadlineExceeded",
         "message": "it did not come up", "time": at(600).to_string(),
     }])
+}
+
+/// A device of a batch that has its verdict, or none.
+pub(crate) fn in_batch(name: &str, batch: i32, verdict: Option<bool>) -> Device {
+    let released = if verdict.is_some() { at(0) } else { at(690) };
+    let (image, updates) = match verdict {
+        Some(true) => ("acme/web:v2", json!([])),
+        Some(false) => ("acme/web:v2", failed()),
+        None => ("acme/web:v1", json!([])),
+    };
+    device(
+        name,
+        &json!({
+            "spec": { "images": [entry(&json!({ "batch": batch, "releaseTime": released.to_string() }))] },
+            "status": { "services": [reported(image, "running")], "updates": updates },
+        }),
+    )
+}
+
+/// A rollout whose first batch is open, with these devices, at second 700.
+pub(crate) fn running(spec: &Value, rollout_spec: &Value, devices: &[Device]) -> Fixture {
+    let mut policy_spec = json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }] } });
+    for (key, value) in spec.as_object().unwrap() {
+        policy_spec[key] = value.clone();
+    }
+    let policy = policy(&policy_spec);
+    let mut fixture = Fixture::new(policy, rollout(rollout_spec), devices, at(700));
+    let valid = ValidatedPolicy::new(fixture.policy.as_ref().unwrap()).unwrap();
+    let (plan, mut batches) = valid.resolve(at(0), devices.len(), &[u64::MAX / 2, u64::MAX]);
+    batches[0].start_time = Some(whole_seconds(at(0)));
+    fixture.rollout.status = Some(ImageRolloutStatus {
+        observed_generation: Some(1),
+        phase: Phase::Progressing,
+        plan: Some(plan),
+        batches,
+        current_batch: 1,
+        ..Default::default()
+    });
+    fixture
 }
 
 /// Everything that one pass looks at.

@@ -404,3 +404,6 @@ impl Evidence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

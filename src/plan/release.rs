@@ -215,3 +215,6 @@ pub(crate) fn latecomers(pass: &mut Pass<'_>, subject: &Subject) {
 pub(crate) fn manager(pass: &Pass<'_>) -> String {
     crate::api::policy_manager(&pass.spec().policy_ref.name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,9 +139,21 @@ mod tests {
         assert_eq!(next, again);
         let text = waiting.to_string();
         assert!(text.contains("it is down") && text.contains("offer") && text.contains("acme/web:v2"), "{text}");
+        assert!(!text.contains(&other), "the tag is asked for: {text}");
         let chart = Resolution::NotAnImage("a Helm chart".into());
         let Step::Fail(text) = judged("acme/web:v2", &chart, 0) else { panic!() };
         assert!(text.contains("Helm chart"), "{text}");
+    }
+
+    #[test]
+    fn the_registry_is_asked_for_tags_where_digests_are_offered() {
+        let named = |image: serde_json::Value| -> ImageRolloutSpec {
+            serde_json::from_value(serde_json::json!({ "policyRef": { "name": "web" }, "image": image })).unwrap()
+        };
+        let by_tag = named(serde_json::json!({ "repository": "acme/web", "tag": "v2" }));
+        let by_digest = named(serde_json::json!({ "repository": "acme/web", "digest": digest('1') }));
+        assert!(is_needed(&by_tag, Offer::Digest));
+        assert!(!is_needed(&by_tag, Offer::Tag) && !is_needed(&by_digest, Offer::Digest));
     }
 
     #[test]

@@ -166,5 +166,11 @@ mod tests {
         assert_eq!(of(0), [("web".to_owned(), 2)].into());
         assert_eq!(of(1), BTreeMap::new());
         assert_eq!(of(2), BTreeMap::new(), "no device is in both fleets");
+        let elsewhere = [named("elsewhere", "other/*", "a"), all[1].clone()];
+        let own = Rival::of(&elsewhere[0]).unwrap();
+        assert_eq!(overlaps("elsewhere", &own, &elsewhere, &devices), BTreeMap::new(), "no image of its own");
+        let leaving = DeviceView { deleting: true, ..devices[0].clone() };
+        let own = Rival::of(&all[0]).unwrap();
+        assert_eq!(overlaps("acme", &own, &all, [&leaving, &devices[1]]), [("web".to_owned(), 1)].into());
     }
 }

@@ -76,3 +76,26 @@ pub fn offered_image(image: &ImageRef, offer: Offer) -> ImageRef {
         Offer::Tag | Offer::Digest => by_digest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::digest;
+    use super::*;
+
+    #[test]
+    fn devices_are_told_one_name_of_the_image() {
+        let digest = digest('1');
+        let (by_tag, by_digest) = ("docker.io/acme/web:v2".to_owned(), format!("docker.io/acme/web@{digest}"));
+        let both = format!("acme/web:v2@{digest}");
+        for (named, offer, told) in [
+            (both.as_str(), Offer::Digest, &by_digest),
+            (both.as_str(), Offer::Tag, &by_tag),
+            ("acme/web:v2", Offer::Digest, &by_tag),
+            ("acme/web:v2", Offer::Tag, &by_tag),
+            (by_digest.as_str(), Offer::Digest, &by_digest),
+            (by_digest.as_str(), Offer::Tag, &by_digest),
+        ] {
+            assert_eq!(offered_image(&named.parse().unwrap(), offer).to_string(), *told, "{named} {offer:?}");
+        }
+    }
+}

@@ -388,3 +388,6 @@ fn duration(field: &'static str, duration: Duration) -> Result<SignedDuration, I
     }
     SignedDuration::try_from(std::time::Duration::from(duration)).map_err(|_| Invalid::Duration(field))
 }
+
+#[cfg(test)]
+mod tests;

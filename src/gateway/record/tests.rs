@@ -196,12 +196,50 @@ fn answers_outlive_writes_that_change_nothing_for_the_device() {
     assert!(second.answer.lock().is_some(), "nothing to hash again");
     assert_eq!(tag(&second, true), before, "the version is not part of the tag");
     assert_eq!(second.shared.seen(), 7);
+    for (place, image) in [("image", "docker.io/acme/web:v3"), ("previous", "docker.io/acme/web:v0")] {
+        let mut object = object.clone();
+        object["spec"]["images"][0][place] = json!(image);
+        assert!(world.project(&object, Some(&second)).answer.lock().is_none(), "another {place}");
+    }
     object["spec"]["config"] = json!({"a": 1});
     let third = world.project(&object, Some(&second));
     assert!(third.answer.lock().is_none());
     assert_ne!(tag(&third, true), before);
     world.rollout("web", &json!({"desiredState": "RolledBack"}));
     assert_ne!(tag(&second, true), before, "the gate moved under a kept answer");
+}
+
+#[test]
+fn the_body_holds_what_was_chosen() {
+    let world = World::new();
+    world.rollout("web", &json!({}));
+    let mut object = device(&["web"]);
+    object["spec"]["config"] = json!({"a": 1});
+    let record = world.project(&object, None);
+    for (live, image) in [(true, "acme/web:v2"), (false, "acme/web:v1")] {
+        let body: Value = serde_json::from_str(&record.body("D", record.choose(record.offers(live), None))).unwrap();
+        let told = &body["D"];
+        assert_eq!(told["apps"]["1"]["services"][0]["imageName"], image);
+        assert_eq!((&told["config"], &told["version"]), (&json!({"a": 1}), &json!(4)));
+    }
+}
+
+/// What a device is told once its report is stored, before it is.
+#[test]
+fn a_report_counts_before_it_is_stored() {
+    let world = World::new();
+    world.rollout("web", &json!({"paused": true}));
+    let record = world.project(&device(&["web"]), None);
+    let reports = |image: &str| -> ReportedService {
+        serde_json::from_value(json!({"app": "1", "id": 0, "name": "web", "image": image, "status": "running"}))
+            .unwrap()
+    };
+    let told = |services: &[ReportedService]| {
+        record.apps_told_given(true, services)["1"]["services"][0]["imageName"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(told(&[]), "acme/web:v1");
+    assert_eq!(told(&[reports("acme/web:v1")]), "acme/web:v1");
+    assert_eq!(told(&[reports("acme/web:v2")]), "acme/web:v2", "it runs it, and keeps it");
 }
 
 #[test]

@@ -4,47 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::Device;
-use crate::plan::fixture::{Fixture, at, device, entry, failed, policy, reported, rollout};
-use crate::plan::{Plan, StatusWrite, ValidatedPolicy};
-
-/// A device of a batch that has its verdict, or none.
-fn in_batch(name: &str, batch: i32, verdict: Option<bool>) -> Device {
-    let released = if verdict.is_some() { at(0) } else { at(690) };
-    let (image, updates) = match verdict {
-        Some(true) => ("acme/web:v2", json!([])),
-        Some(false) => ("acme/web:v2", failed()),
-        None => ("acme/web:v1", json!([])),
-    };
-    device(
-        name,
-        &json!({
-            "spec": { "images": [entry(&json!({ "batch": batch, "releaseTime": released.to_string() }))] },
-            "status": { "services": [reported(image, "running")], "updates": updates },
-        }),
-    )
-}
-
-/// A rollout whose first batch is open, with these devices, at second 700.
-fn running(spec: &Value, rollout_spec: &Value, devices: &[Device]) -> Fixture {
-    let mut policy_spec = json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }] } });
-    for (key, value) in spec.as_object().unwrap() {
-        policy_spec[key] = value.clone();
-    }
-    let policy = policy(&policy_spec);
-    let mut fixture = Fixture::new(policy, rollout(rollout_spec), devices, at(700));
-    let valid = ValidatedPolicy::new(fixture.policy.as_ref().unwrap()).unwrap();
-    let (plan, mut batches) = valid.resolve(at(0), devices.len(), &[u64::MAX / 2, u64::MAX]);
-    batches[0].start_time = Some(whole_seconds(at(0)));
-    fixture.rollout.status = Some(crate::api::rollout::ImageRolloutStatus {
-        observed_generation: Some(1),
-        phase: Phase::Progressing,
-        plan: Some(plan),
-        batches,
-        current_batch: 1,
-        ..Default::default()
-    });
-    fixture
-}
+use crate::plan::fixture::{at, device, entry, failed, in_batch, reported, running};
+use crate::plan::{MAX_ACTIONS, Plan, Reason, StatusWrite};
 
 fn first_batch(healthy: usize, failed: usize, open: usize) -> Vec<Device> {
     let verdicts = [(healthy, Some(true)), (failed, Some(false)), (open, None)];
@@ -86,6 +47,11 @@ fn a_batch_may_have_a_budget_of_its_own() {
         });
         let plan = running(&spec, &json!({}), &first_batch(3, 1, 0)).plan();
         assert_eq!(plan.status.halted.is_some(), halts, "{rate}");
+        let plan = running(&spec, &json!({}), &first_batch(1, 3, 0)).plan();
+        let tolerated = if halts { 0 } else { 2 };
+        let line = format!("3 of 4 devices of batch 1 failed, {tolerated} tolerated");
+        assert!(plan.status.message.contains(&line), "{}", plan.status.message);
+        assert!(plan.status.history.iter().any(|entry| entry.message == line), "{:?}", plan.status.history);
     }
 }
 
@@ -140,9 +106,15 @@ fn a_halt_stays_until_a_person_has_seen_it() {
     let halted = fixture.settle().status.halted.unwrap();
     assert_eq!((halted.batch, halted.failures), (1, 1));
     // The device goes away: still halted.
-    fixture.views.truncate(1);
+    let gone = fixture.views.pop().unwrap();
     assert_eq!(fixture.settle().status.halted.unwrap().failures, 1);
+    // It is back, and another one fails: both are to be seen.
+    fixture.views.extend([gone, crate::plan::DeviceView::new(&in_batch("e", 1, Some(false)))]);
+    fixture.seen.insert("e".into(), at(700));
+    assert_eq!(fixture.settle().status.halted.unwrap().failures, 2);
     fixture.rollout.spec.acknowledged_failures = 1;
+    assert!(fixture.settle().status.halted.is_some());
+    fixture.rollout.spec.acknowledged_failures = 2;
     let plan = fixture.settle();
     assert_eq!(plan.status.halted, None);
     assert!(plan.status.resume_time.is_some(), "deadlines start again");
@@ -160,7 +132,7 @@ fn nothing_follows_from_a_verdict_that_is_not_stored() {
     let spec = json!({ "failurePolicy": { "maxFailureRate": "100%" } });
     let plan = running(&spec, &json!({}), &[down]).plan();
     assert_eq!(plan.actions.len(), 1);
-    assert_eq!(plan.actions[0].reason, crate::plan::Reason::Verdict);
+    assert_eq!(plan.actions[0].reason, Reason::Verdict);
     assert_eq!((plan.status.current_batch, plan.status.batches[0].completion_time.clone()), (1, None));
 }
 
@@ -236,14 +208,14 @@ fn a_place_is_free_once_the_verdict_is_on_record() {
         "failurePolicy": { "maxFailureRate": "100%", "rollBackFailedDevices": false },
         "updateDeadline": "60s",
     });
-    let reasons = |updates: Value| {
+    let told = |updates: Value| {
         let patch = json!({ "spec": { "images": [entry(&json!({}))] }, "status": { "updates": updates } });
         let mut fixture = running(&spec, &json!({}), &[device("overdue", &patch), device("next", &json!({}))]);
         fixture.rollout.status.as_mut().unwrap().batches[0].boundary = "f".repeat(16);
         fixture.plan().actions.iter().map(|action| action.reason.as_str()).collect::<Vec<_>>()
     };
-    assert_eq!(reasons(json!([])), ["Verdict"]);
-    assert_eq!(reasons(failed()), ["Release"]);
+    assert_eq!(told(json!([])), ["Verdict"]);
+    assert_eq!(told(failed()), ["Release"]);
 }
 
 #[test]
@@ -259,4 +231,114 @@ fn a_clock_that_is_behind_releases_nothing_twice() {
         panic!("{:?}", plan.actions)
     };
     assert!(entries[0].release_time.0 >= start, "it would be taken for another rollout's");
+}
+
+fn reasons(plan: &Plan) -> Vec<Reason> {
+    plan.actions.iter().map(|action| action.reason).collect()
+}
+
+/// So that a stop that comes in meanwhile is seen soon.
+#[test]
+fn a_pass_writes_to_so_many_devices_and_no_more() {
+    let spec = json!({ "failurePolicy": { "maxFailureRate": "100%" } });
+    let told = |image: &str, status: &str, updates: &Value| {
+        json!({
+            "spec": { "images": [entry(&json!({}))] },
+            "status": { "services": [reported(image, status)], "updates": updates },
+        })
+    };
+    let none = json!([]);
+    for (what, patch, seen, reason) in [
+        ("to be released", json!({}), 700, Reason::Release),
+        ("away before they could ask", told("acme/web:v1", "running", &none), 0, Reason::Withdraw),
+        ("too late", told("acme/web:v2", "exited", &none), 700, Reason::Verdict),
+        ("failed", told("acme/web:v2", "exited", &failed()), 700, Reason::RollBackFailed),
+    ] {
+        // Of those without an entry, half are in the first batch.
+        let devices: Vec<Device> = (0..3 * MAX_ACTIONS).map(|index| device(&format!("d{index}"), &patch)).collect();
+        let mut fixture = running(&spec, &json!({}), &devices);
+        fixture.seen.values_mut().for_each(|time| *time = at(seen));
+        let reasons = reasons(&fixture.plan());
+        assert_eq!(reasons.len(), MAX_ACTIONS, "{what}");
+        assert!(reasons.iter().all(|written| *written == reason), "{what}: {:?}", reasons[0]);
+    }
+}
+
+#[test]
+fn those_that_went_away_keep_their_place_until_they_are_withdrawn() {
+    let waiting = device("d", &json!({}));
+    let spec = json!({ "strategy": { "maxConcurrent": 2 } });
+    let mut fixture = running(&spec, &json!({}), &[in_batch("gone", 1, None), in_batch("here", 1, None), waiting]);
+    fixture.rollout.status.as_mut().unwrap().batches[0].boundary = format!("{:x}", u64::MAX);
+    assert_eq!(reasons(&fixture.plan()), [], "both are on their way");
+    fixture.seen.insert("gone".into(), at(500));
+    assert_eq!(reasons(&fixture.plan()), [Reason::Withdraw], "it may be back any moment");
+    // Nothing moves while the rollout is stopped, by whomever.
+    fixture.rollout.spec.paused = true;
+    assert_eq!(reasons(&fixture.plan()), []);
+    fixture.rollout.spec.paused = false;
+    let halted = json!({ "time": at(600).to_string(), "batch": 1, "failures": 1 });
+    fixture.rollout.status.as_mut().unwrap().halted = Some(serde_json::from_value(halted).unwrap());
+    assert_eq!(reasons(&fixture.plan()), []);
+}
+
+#[test]
+fn only_what_was_approved_goes_on_without_anybody() {
+    let away = [in_batch("d", 1, None)];
+    for (approved, nobody) in [(json!(null), true), (json!(1), true), (json!(2), false)] {
+        let mut fixture = running(&json!({}), &json!({ "approvedBatches": approved }), &away);
+        fixture.seen.insert("d".into(), at(0));
+        let plan = fixture.settle();
+        assert_eq!(plan.waiting_on.iter().any(|on| on.reason() == "NobodyThere"), nobody, "{approved}");
+        assert_eq!(plan.status.current_batch > 1, !nobody, "{approved}");
+    }
+}
+
+/// Each by itself keeps everybody where they are.
+#[test]
+fn what_keeps_an_open_batch_from_being_released() {
+    let window = json!({ "strategy": { "type": "Auto", "windows": [{ "start": "22:00", "end": "23:00" }] } });
+    let auto = json!({ "strategy": { "type": "Auto" } });
+    let halted = || serde_json::from_value(json!({ "time": at(600).to_string(), "batch": 1, "failures": 1 })).unwrap();
+    type Then = fn(&mut crate::plan::fixture::Fixture);
+    let silent: Then = |fixture| fixture.knowledge.as_of = Some(at(600));
+    for (what, spec, rollout_spec, halt, then, released) in [
+        ("nothing", &auto, json!({}), false, (|_| {}) as Then, true),
+        ("a pause", &auto, json!({ "paused": true }), false, |_| {}, false),
+        ("a halt", &auto, json!({}), true, |_| {}, false),
+        ("the time", &auto, json!({ "notBefore": at(5000).to_string() }), false, |_| {}, false),
+        ("no word of who is there", &auto, json!({}), false, silent, false),
+        ("a window", &window, json!({}), false, |_| {}, false),
+    ] {
+        let mut fixture = running(spec, &rollout_spec, &[device("d", &json!({}))]);
+        fixture.rollout.status.as_mut().unwrap().halted = halt.then(halted);
+        then(&mut fixture);
+        assert_eq!(reasons(&fixture.plan()) == [Reason::Release], released, "{what}");
+    }
+}
+
+#[test]
+fn the_first_in_rank_go_first() {
+    let fleet: Vec<Device> = (0..40).map(|index| device(&format!("d{index}"), &json!({}))).collect();
+    let plan = running(&json!({ "strategy": { "maxConcurrent": 3 } }), &json!({}), &fleet).plan();
+    let mut turns: Vec<String> = (0..40).map(|index| format!("d{index}")).collect();
+    turns.sort_by_key(|name| cohort::rank("uid", name));
+    let released: Vec<&str> = plan.actions.iter().map(|action| action.device.as_str()).collect();
+    assert_eq!(released, turns[..3]);
+}
+
+/// Who waits for nothing but verdicts isn't told of gates that hold up nobody.
+#[test]
+fn gates_that_hold_up_nobody_are_not_named() {
+    let on_its_way = [in_batch("d", 1, None)];
+    let windows = json!({ "batches": [{ "size": "100%" }], "windows": [{ "start": "22:00", "end": "23:00" }] });
+    for (spec, rollout_spec) in [
+        (json!({ "strategy": { "maxConcurrent": 1 } }), json!({})),
+        (json!({ "strategy": windows }), json!({})),
+        (json!({}), json!({ "notBefore": at(5000).to_string() })),
+    ] {
+        let plan = running(&spec, &rollout_spec, &on_its_way).plan();
+        assert_eq!(waits(&plan), ["AwaitingVerdicts"], "{spec}");
+        assert_eq!(plan.requeue_at, Some(at(1290)), "its deadline");
+    }
 }

@@ -222,6 +222,13 @@ fn ways() -> Vec<Way> {
         ("the entry no longer applies", outdated, reports("v1b", "exited"), None),
         ("never the target", older(json!({ "previous": "docker.io/acme/web:v2" })), reports("v2", "running"), None),
         ("services that run different images", mixed, mixed_report, None),
+        (
+            "a verdict on an image that it left",
+            older(json!({ "rollout": "web-v2", "rolledBack": true })),
+            json!({ "services": [reported("acme/web:v1", "running")], "updates": failed() }),
+            Some("v1"),
+        ),
+        ("another repository's image", json!({}), json!({ "services": [reported("acme/db:v1", "running")] }), None),
     ]
 }
 
@@ -266,4 +273,88 @@ fn what_a_dead_policy_left_is_taken_over() {
     assert_eq!(manager, "tranche-policy/old");
     let told: Vec<_> = entries.iter().map(|entry| (entry.repository.as_str(), entry.rollout.as_str())).collect();
     assert_eq!(told, [("docker.io/acme/db", "db-v1"), (REPOSITORY, "web-v2")]);
+}
+
+/// Services that a policy names are judged with those of the image.
+#[test]
+fn watched_services_count() {
+    let spec = json!({ "healthChecks": [{ "name": "db", "container": { "service": "db" } }] });
+    let db = |status: &str| json!({ "app": "1", "id": 2, "name": "db", "image": "postgres:16", "status": status });
+    let web = |status: &str| reported("acme/web:v2", status);
+    for (services, evidence) in [
+        (json!([web("running"), db("running")]), Evidence::Running),
+        (json!([web("running"), db("exited")]), Evidence::NotRunning),
+        (json!([web("exited"), db("running")]), Evidence::NotRunning),
+        (json!([web("running")]), Evidence::Missing),
+    ] {
+        let there = device("d", &with_entry(&json!({}), &services));
+        let fixture = Fixture::new(policy(&spec), rollout(&json!({})), &[there], at(10));
+        let standing = fixture.look(|observed| observed.members[0].standing);
+        assert_eq!(standing, Standing::Released(evidence), "{services}");
+    }
+}
+
+/// Sent back to nothing: every service to what `apps` declares.
+#[test]
+fn back_is_where_every_service_runs_its_own_image_again() {
+    let two = json!({ "1": { "services": [
+        { "serviceId": 1, "serviceName": "a", "imageName": "acme/web:v1" },
+        { "serviceId": 2, "serviceName": "b", "imageName": "acme/web:v0" },
+    ] } });
+    let report = |name: &str, id: i64, tag: &str, status: &str| json!({ "app": "1", "id": id, "name": name, "image": format!("acme/web:{tag}"), "status": status });
+    for (services, found) in [
+        (json!([report("a", 1, "v1", "running"), report("b", 2, "v0", "running")]), Evidence::Running),
+        (json!([report("a", 1, "v1", "running"), report("b", 2, "v0", "exited")]), Evidence::NotRunning),
+        (json!([report("a", 1, "v1", "running"), report("b", 2, "v1", "running")]), Evidence::OtherImage),
+        (json!([report("a", 1, "v1", "running")]), Evidence::Missing),
+    ] {
+        let back = json!({
+            "image": null, "previous": null, "rolledBack": true, "declared": "docker.io/acme/web:v1,docker.io/acme/web:v0",
+        });
+        let mut patch = with_entry(&back, &services);
+        patch["spec"]["apps"] = two.clone();
+        assert_eq!(stands(&patch), Some(Standing::SentBack(found)), "{services}");
+    }
+}
+
+#[test]
+fn who_is_told_nothing_of_an_image_is_not_told_twice() {
+    // An entry of an older rollout without an image, or one that no longer applies, overrides nothing.
+    for patch in [json!({ "image": null }), json!({ "declared": "docker.io/acme/web:v0" })] {
+        let mut older =
+            json!({ "rollout": "web-v1", "image": "docker.io/acme/web:v1", "declared": "docker.io/acme/web:v2" });
+        older.as_object_mut().unwrap().extend(patch.as_object().unwrap().clone());
+        let mut there = json!({
+            "spec": { "apps": apps("acme/web:v2"), "images": [entry(&older)] },
+            "status": { "services": [reported("acme/web:v2", "running")] },
+        });
+        assert_eq!(stands(&there), Some(Standing::RunsAlready), "{patch}");
+        there["status"]["services"] = json!([]);
+        assert_eq!(stands(&there), Some(Standing::DeclaredAlready), "{patch}");
+    }
+}
+
+#[test]
+fn what_another_policys_rollout_wrote_is_its_own() {
+    let there = device("d", &with_entry(&json!({ "rollout": "other-v1" }), &json!([])));
+    let view = DeviceView::new(&there);
+    let valid = crate::plan::ValidatedPolicy::new(&policy(&json!({}))).unwrap();
+    let image: ImageRef = "acme/web:v2".parse().unwrap();
+    for (other, standing) in [("other-v1", Standing::Claimed), ("other-v2", Standing::Unreleased)] {
+        let target = Target {
+            rollout: "web-v2",
+            uid: "uid",
+            began: Some(at(0)),
+            image: &image,
+            manager: "tranche-policy/web",
+            rules: &valid.rules,
+            rivals: &[],
+            living: None,
+            others: &[other.to_owned()].into(),
+            proofs: &Proofs::default(),
+            status: None,
+            now: at(0),
+        };
+        assert_eq!(member(&view, None, &target).unwrap().standing, standing, "{other}");
+    }
 }

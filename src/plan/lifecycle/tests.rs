@@ -369,3 +369,44 @@ fn the_same_bits_are_rolled_out_once() {
         assert_eq!(status.phase, phase, "{digit} {trigger}: {}", status.message);
     }
 }
+
+#[test]
+fn the_same_bits_are_an_earlier_rollouts_or_one_that_has_started() {
+    for (what, created, has_started, digit, phase) in [
+        ("earlier, not started", -90, false, '1', Phase::Superseded),
+        ("later, not started", 5, false, '1', Phase::Progressing),
+        ("earlier, other bits", -90, true, '2', Phase::Progressing),
+    ] {
+        let policy = policy(&json!({ "onNewImage": "Queue" }));
+        let spec = json!({ "image": { "tag": "latest" }, "trigger": { "type": "Webhook" } });
+        let mut fixture = Fixture::new(policy, rollout(&spec), &one(&json!({})), at(10));
+        fixture.resolution = resolved('1');
+        let mut other = sibling("web-other", created, "Completed");
+        other.status.as_mut().unwrap().digest = Some(crate::plan::fixture::digest(digit));
+        if has_started {
+            let plan = started(&json!({}), "Completed", &json!({})).status.unwrap().plan;
+            other.status.as_mut().unwrap().plan = plan;
+        }
+        fixture.siblings.push(other);
+        let status = fixture.settle().status;
+        assert_eq!(status.phase, phase, "{what}: {}", status.message);
+    }
+}
+
+#[test]
+fn rejected_are_the_same_bits_of_the_same_repository_by_another_rollout() {
+    for (repository, rollout_name, phase) in [
+        ("docker.io/acme/web", "web-v1", Phase::Failed),
+        ("docker.io/acme/db", "web-v1", Phase::Progressing),
+        ("docker.io/acme/web", "web-v2", Phase::Progressing),
+    ] {
+        let mut remembers = policy(&json!({}));
+        let image = format!("{repository}:v1@{}", crate::plan::fixture::digest('1'));
+        let status = json!({ "rejected": [{ "image": image, "rollout": rollout_name, "time": at(-90).to_string() }] });
+        remembers.status = Some(serde_json::from_value(status).unwrap());
+        let spec = json!({ "image": { "tag": "v2" }, "trigger": { "type": "Webhook" } });
+        let mut fixture = Fixture::new(remembers, rollout(&spec), &one(&json!({})), at(0));
+        fixture.resolution = resolved('1');
+        assert_eq!(fixture.settle().status.phase, phase, "{repository} {rollout_name}");
+    }
+}

@@ -127,3 +127,87 @@ fn what_it_says_of_itself() {
         assert_eq!(reason(&spec), is("False", "Invalid", true), "{spec}");
     }
 }
+
+#[test]
+fn what_is_on_its_way_out_is_not_pruned_again() {
+    let policy = policy(&json!({ "historyLimit": 1 }));
+    let none = json!({});
+    let mut rollouts = [1, 2, 3].map(|age| named(&format!("r{age}"), age, "Cancelled", &none)).to_vec();
+    assert_eq!(plan(&policy, &rollouts).prune, ["r1", "r2"]);
+    rollouts[0].metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(0)));
+    assert_eq!(plan(&policy, &rollouts).prune, ["r2"]);
+}
+
+#[test]
+fn what_goes_back_is_rejected_from_the_first_moment() {
+    let rejected =
+        |phase: &str, status: &Value| plan(&policy(&json!({})), &[named("a", 10, phase, status)]).status.rejected;
+    let back = json!({ "rollbackTime": at(5).to_string() });
+    assert_eq!(rejected("RollingBack", &back)[0].time, whole_seconds(at(5)));
+    assert_eq!(rejected("RolledBack", &json!({}))[0].time, whole_seconds(at(100)), "before anything was released");
+    for phase in ["Completed", "Halted", "Cancelled"] {
+        assert!(rejected(phase, &json!({})).is_empty(), "{phase}");
+    }
+}
+
+#[test]
+fn the_latest_is_shown_as_devices_are_told_it() {
+    let image =
+        |status: &Value| plan(&policy(&json!({})), &[named("v2", 10, "Pending", status)]).status.latest.unwrap().image;
+    assert_eq!(image(&json!({})), "docker.io/acme/web:v2");
+    assert_eq!(image(&json!({ "image": "docker.io/acme/web@sha256:00" })), "docker.io/acme/web@sha256:00");
+    let mut odd = named("v2", 10, "Pending", &json!({}));
+    odd.spec.image.tag = Some("-".into());
+    let latest = plan(&policy(&json!({})), &[odd]).status.latest.unwrap();
+    assert_eq!(latest.image, "docker.io/acme/web", "its repository at least");
+}
+
+#[test]
+fn what_is_beside_it() {
+    let polls = policy(&json!({ "image": { "pattern": "acme/web:latest", "pollInterval": "1m" } }));
+    let said = |policy: &ImageUpdatePolicy, beside: &Beside, type_: &str| {
+        let valid = ValidatedPolicy::new(policy);
+        let status = plan_policy(policy, valid.as_ref(), &[], beside, at(100)).status;
+        condition::find(&status.conditions, type_).map(|it| (it.status.clone(), it.message.clone()))
+    };
+    let is = |status: &str, message: &str| Some((status.to_owned(), message.to_owned()));
+    let beside = |polled| Beside { polled, ..Beside::default() };
+    let failing = Polled::Failing { reason: "Down", why: "it is down".into() };
+    assert_eq!(said(&polls, &Beside::default(), condition::POLLED), None);
+    let good = is("True", "the registry is asked for new images, and answers");
+    assert_eq!(said(&polls, &beside(Some(Polled::Good)), condition::POLLED), good);
+    assert_eq!(said(&polls, &beside(Some(failing)), condition::POLLED), is("False", "it is down"));
+    // After a restart nothing is known; what was said stands while it polls.
+    let mut before = polls.clone();
+    let status =
+        plan_policy(&polls, ValidatedPolicy::new(&polls).as_ref(), &[], &beside(Some(Polled::Good)), at(0)).status;
+    before.status = Some(status);
+    assert_eq!(said(&before, &Beside::default(), condition::POLLED), good);
+    before.spec.image.poll_interval = None;
+    assert_eq!(said(&before, &Beside::default(), condition::POLLED), None);
+    for (overlaps, message) in [
+        (vec![("a", 2)], "2 of its devices belong to a: more specific for the same images"),
+        (vec![("a", 2), ("b", 5)], "7 of its devices belong to 2 others, such as b: more specific for the same images"),
+    ] {
+        let overlaps = overlaps.into_iter().map(|(name, devices)| (name.to_owned(), devices)).collect();
+        let beside = Beside { overlaps, ..Beside::default() };
+        assert_eq!(said(&polls, &beside, condition::OVERLAPPED), is("True", message));
+    }
+}
+
+#[test]
+fn only_another_kind_of_failure_is_news() {
+    let failing = |reason, why: &str| Polled::Failing { reason, why: why.into() };
+    assert!(Polled::Good.is_same(&Polled::Good));
+    assert!(failing("Down", "a").is_same(&failing("Down", "b")));
+    assert!(!failing("Down", "a").is_same(&failing("Denied", "a")));
+    assert!(!Polled::Good.is_same(&failing("Down", "a")) && !failing("Down", "a").is_same(&Polled::Good));
+}
+
+#[test]
+fn finalizers_of_others_are_not_ours() {
+    let mut rollout = rollout(&json!({}));
+    assert!(has_finalizer(&rollout));
+    rollout.metadata.finalizers = Some(vec!["example.com/other".into()]);
+    assert!(!has_finalizer(&rollout));
+}

@@ -62,6 +62,7 @@ fn where_devices_stand() {
         "spec": { "images": [entry(&json!({ "image": "docker.io/acme/web:v1", "rolledBack": true }))] },
         "status": { "services": [reported("acme/web:v1", "running")] },
     });
+    let withdrawn = json!({ "spec": { "images": [entry(&json!({ "image": "docker.io/acme/web:v1" }))] } });
     let new = Failed { new: true, sent_back: false };
     let known = Failed { new: false, sent_back: false };
     for case in [
@@ -93,6 +94,8 @@ fn where_devices_stand() {
         case("healthy", &good, Some(100), Some(100), None, Healthy),
         case("healthy and switched off", &good, Some(100), Some(90_000), None, Healthy),
         case("failed on record", &failing(good.clone()), Some(700), Some(700), None, known),
+        // What was taken back from it is not given again.
+        case("failed and withdrawn", &failing(withdrawn), Some(700), Some(700), None, known),
         case("held after its release", &held(other.clone()), Some(900), Some(900), None, Held { released: true }),
         case("held and healthy", &held(good.clone()), Some(900), Some(900), None, Healthy),
         case("sent back", &back, Some(900), Some(900), None, SentBack),
@@ -161,7 +164,13 @@ fn sums() {
         let Tally { devices, released, updated, healthy, failed, rolled_back, deferred, conflict, .. } = tally;
         assert_eq!((devices, released, updated, healthy), (13, 7, 2, 2));
         assert_eq!((failed, rolled_back, deferred, conflict), (2, 2, 5, 1));
+        let Tally { excused, waiting, missing, unrecorded, updating, unfetched, .. } = tally;
+        assert_eq!((excused, waiting, missing, unrecorded, updating, unfetched), (1, 1, 1, 1, 1, 1));
         assert_eq!((tally.judged(), tally.pending()), (8, 4));
         assert!(!tally.is_decided());
+        let mut stored = BatchStatus::default();
+        tally.store(&mut stored);
+        let kept = (stored.devices, stored.released, stored.updated, stored.healthy, stored.failed);
+        assert_eq!((kept, stored.rolled_back, stored.deferred), ((13, 7, 2, 2, 2), 2, 5));
     });
 }

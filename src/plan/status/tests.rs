@@ -1,6 +1,9 @@
+use serde_json::{Value, json};
+
 use super::*;
+use crate::api::Device;
 use crate::api::rollout::{Halted, Totals};
-use crate::plan::fixture::at;
+use crate::plan::fixture::{apps, at, device, entry, in_batch, running};
 
 fn base() -> ImageRolloutStatus {
     ImageRolloutStatus {
@@ -16,11 +19,10 @@ fn base() -> ImageRolloutStatus {
 #[test]
 fn what_is_news() {
     type Change = fn(&mut ImageRolloutStatus);
-    let changes: [(&str, Change, StatusWrite); 12] = [
+    let changes: [(&str, Change, StatusWrite); 11] = [
         ("nothing", |_| {}, StatusWrite::None),
         ("message", |s| s.message = "x".into(), StatusWrite::Figures),
         ("totals", |s| s.totals = Some(Totals { devices: 1, ..Totals::default() }), StatusWrite::Figures),
-        ("batch figures", |s| s.batches[0].healthy = 1, StatusWrite::Figures),
         ("phase", |s| s.phase = Phase::Paused, StatusWrite::Transition),
         ("batch", |s| s.current_batch = 2, StatusWrite::Transition),
         ("generation", |s| s.observed_generation = Some(2), StatusWrite::Transition),
@@ -39,6 +41,23 @@ fn what_is_news() {
         change(&mut new);
         assert_eq!(compare(&base(), &new), write, "{what}");
     }
+    let figures: [fn(&mut BatchStatus) -> &mut i32; 7] = [
+        |batch| &mut batch.devices,
+        |batch| &mut batch.released,
+        |batch| &mut batch.updated,
+        |batch| &mut batch.healthy,
+        |batch| &mut batch.failed,
+        |batch| &mut batch.rolled_back,
+        |batch| &mut batch.deferred,
+    ];
+    for (index, figure) in figures.into_iter().enumerate() {
+        let mut new = base();
+        *figure(&mut new.batches[0]) = 1;
+        assert_eq!(compare(&base(), &new), StatusWrite::Figures, "figure {index}");
+    }
+    let mut new = base();
+    new.failed_devices.push(FailedDevice { name: "d".into(), reason: "X".into(), message: String::new() });
+    assert_eq!(compare(&base(), &new), StatusWrite::Figures, "names");
     let mut new = base();
     new.history.push(HistoryEntry { time: whole_seconds(at(0)), type_: "X".into(), message: String::new() });
     assert_eq!(compare(&base(), &new), StatusWrite::Figures, "history");
@@ -54,4 +73,132 @@ fn before_the_start_others_go_by_the_reason() {
     let mut reworded = waiting("OlderRollout");
     reworded.conditions[0].message = "other words".into();
     assert_eq!(compare(&waiting("OlderRollout"), &reworded), StatusWrite::Figures);
+}
+
+/// What others go by before the start is figures after it.
+#[test]
+fn after_the_start_reasons_are_no_news() {
+    let fixture = running(&json!({}), &json!({}), &[in_batch("d", 1, None)]);
+    let old = fixture.plan().status;
+    let mut new = old.clone();
+    new.conditions[0].reason = "Other".into();
+    assert_eq!(compare(&old, &new), StatusWrite::Figures);
+}
+
+fn history(plan: &crate::plan::Plan, type_: &str) -> Vec<String> {
+    plan.status.history.iter().filter(|line| line.type_ == type_).map(|line| line.message.clone()).collect()
+}
+
+#[test]
+fn failures_are_named_a_few_at_a_time() {
+    let spec = json!({ "failurePolicy": { "maxFailureRate": "100%", "rollBackFailedDevices": false } });
+    let failed = |names: std::ops::Range<usize>| -> Vec<Device> {
+        names.map(|index| in_batch(&format!("d{index:02}"), 1, Some(false))).collect()
+    };
+    let mut fixture = running(&spec, &json!({}), &[in_batch("on-its-way", 1, None)]);
+    let mut said = Vec::new();
+    for (range, line) in [
+        (0..1, "d00: it did not come up"),
+        (1..4, "d01, d02, d03: it did not come up"),
+        (4..9, "d04, d05, d06 and 2 more: it did not come up"),
+        (9..20, "d09, d10, d11 and 8 more: it did not come up"),
+        // No more than twenty have a name.
+        (20..22, "2 more devices: it did not come up"),
+        (22..22, ""),
+    ] {
+        for device in failed(range) {
+            fixture.seen.insert(device.metadata.name.clone().unwrap(), at(700));
+            fixture.views.push(crate::plan::DeviceView::new(&device));
+        }
+        let plan = fixture.settle();
+        said.extend((!line.is_empty()).then(|| line.to_owned()));
+        assert_eq!(history(&plan, "DeviceFailed"), said);
+    }
+    let named = &fixture.rollout.status.as_ref().unwrap().failed_devices;
+    assert_eq!((named.len(), named[0].reason.as_str()), (20, "DeadlineExceeded"));
+}
+
+#[test]
+fn who_was_sent_back_is_told_once() {
+    let back = |name: &str| {
+        let entry = entry(&json!({ "image": "docker.io/acme/web:v1", "rolledBack": true }));
+        device(name, &json!({ "spec": { "images": [entry] } }))
+    };
+    let mut fixture = running(&json!({}), &json!({}), &[in_batch("on-its-way", 1, None), back("a")]);
+    let first = "1 devices were sent back to their previous image";
+    assert_eq!(history(&fixture.settle(), "DeviceRolledBack"), [first]);
+    for name in ["b", "c"] {
+        fixture.views.push(crate::plan::DeviceView::new(&back(name)));
+        fixture.seen.insert(name.into(), at(700));
+    }
+    let second = "2 devices were sent back to their previous image";
+    assert_eq!(history(&fixture.settle(), "DeviceRolledBack"), [first, second]);
+}
+
+#[test]
+fn a_batch_that_flaps_is_done_once_for_the_record() {
+    let delay = json!({ "strategy": { "batches": [{ "size": "50%", "delay": "10m" }, { "size": "100%" }] } });
+    let mut fixture = running(&delay, &json!({}), &[in_batch("d", 1, Some(true))]);
+    let done = "batch 1: 1 healthy, 0 failed, 0 deferred";
+    assert_eq!(history(&fixture.settle(), "BatchCompleted"), [done]);
+    for verdict in [None, Some(true)] {
+        fixture.views = vec![crate::plan::DeviceView::new(&in_batch("d", 1, verdict))];
+        assert_eq!(history(&fixture.settle(), "BatchCompleted"), [done]);
+    }
+}
+
+#[test]
+fn conflicts_are_said_while_there_are_any() {
+    let mut edited = in_batch("edited", 1, Some(true));
+    edited.spec.apps = serde_json::from_value(apps("acme/web:v9")).unwrap();
+    let conflict = |devices: &[Device]| {
+        let status = running(&json!({}), &json!({}), devices).settle().status;
+        condition::find(&status.conditions, condition::DEVICES_IN_CONFLICT).map(|it| it.message.clone())
+    };
+    assert_eq!(conflict(&[in_batch("d", 1, None)]), None);
+    let said = conflict(&[in_batch("d", 1, None), edited]).unwrap();
+    assert!(said.starts_with("1 devices are left alone"), "{said}");
+}
+
+#[test]
+fn what_follows_a_stop_is_told_by_its_name() {
+    let halted = json!({ "time": at(600).to_string(), "batch": 1, "failures": 1 });
+    let cases: [(Phase, Value, Option<&str>); 6] = [
+        (Phase::Paused, json!({}), Some("a person resumed it")),
+        (Phase::Paused, json!({ "desiredState": "RolledBack" }), None),
+        (Phase::Halted, json!({ "acknowledgedFailures": 3 }), Some("a person acknowledged 3 failures")),
+        (Phase::Halted, json!({ "desiredState": "RolledBack" }), None),
+        (Phase::Soaking, json!({}), None),
+        (Phase::Progressing, json!({}), None),
+    ];
+    for (before, spec, line) in cases {
+        let mut fixture = running(&json!({}), &spec, &[in_batch("d", 1, None)]);
+        let status = fixture.rollout.status.as_mut().unwrap();
+        status.phase = before;
+        status.halted = (before == Phase::Halted).then(|| serde_json::from_value(halted.clone()).unwrap());
+        assert_eq!(history(&fixture.plan(), "RolloutResumed"), line.into_iter().collect::<Vec<_>>(), "{before} {spec}");
+    }
+    let mut fixture = running(&json!({}), &json!({}), &[in_batch("d", 1, Some(false))]);
+    let status = fixture.rollout.status.as_mut().unwrap();
+    status.phase = Phase::Paused;
+    status.halted = Some(serde_json::from_value(halted).unwrap());
+    let plan = fixture.plan();
+    assert_eq!((plan.status.phase, history(&plan, "RolloutResumed")), (Phase::Halted, vec![]), "still halted");
+}
+
+#[test]
+fn ready_stalled_and_reconciling() {
+    let halt = json!({ "failurePolicy": { "maxFailureRate": "0%" } });
+    for (what, spec, rollout_spec, verdict, expected) in [
+        ("on its way", json!({}), json!({}), None, [false, false, true]),
+        ("paused", json!({}), json!({ "paused": true }), None, [false, false, true]),
+        ("only a person can go on", halt, json!({}), Some(false), [false, true, false]),
+        ("cancelled", json!({}), json!({ "desiredState": "Cancelled" }), None, [false, true, false]),
+        ("done", json!({}), json!({}), Some(true), [true, false, false]),
+    ] {
+        let status = running(&spec, &rollout_spec, &[in_batch("d", 1, verdict)]).settle().status;
+        let is = [condition::READY, condition::STALLED, condition::RECONCILING]
+            .map(|type_| condition::is_true(&status.conditions, type_));
+        assert_eq!(is, expected, "{what}: {}", status.message);
+    }
 }
