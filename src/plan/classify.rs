@@ -202,14 +202,15 @@ fn reports<'a>(
 
 /// Where a rollback of this device would go: the image that it was last seen running well.
 ///
-/// - It runs one image of the repository now, and no rollout has judged that image a failure on it: that image.
+/// - It runs one image of the repository now, and no rollout has judged that image a failure on it: that image. Not if it
+///   is `unproven`: told by a rollout whose checks it has not passed.
 /// - Else what its present entry would go back to.
 /// - Else (`None`) what `apps` declares. That is also the answer when its services run different images, because one
 ///   reference could not bring all of them back.
 ///
 /// Never the image that is about to be released: a rollback must lead somewhere else.
 #[must_use]
-pub fn previous_image(view: &DeviceView, target: &ImageRef) -> Option<String> {
+pub fn previous_image(view: &DeviceView, target: &ImageRef, unproven: bool) -> Option<String> {
     let repository = target.repository.as_str();
     let entry = view
         .entry(repository)
@@ -234,7 +235,10 @@ pub fn previous_image(view: &DeviceView, target: &ImageRef) -> Option<String> {
     }
     let failed_on_it =
         entry.is_some_and(|entry| !entry.rolled_back && view.verdict(repository, &entry.rollout).is_some());
-    running.filter(|image| !failed_on_it && !image.same_image(target)).map(|image| image.to_string()).or(fallback)
+    running
+        .filter(|image| !failed_on_it && !unproven && !image.same_image(target))
+        .map(|image| image.to_string())
+        .or(fallback)
 }
 
 fn names(text: &str, image: &ImageRef) -> bool {

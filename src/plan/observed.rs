@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::ImageRef;
+use crate::api::check::HealthCheck;
 use crate::api::device::{Device, ImageEntry, ReportedService, UpdateVerdict};
 use crate::api::rollout::{DesiredState, ImageRollout, ImageRolloutStatus, Phase, TriggerType};
 
@@ -214,6 +215,8 @@ pub struct Sibling {
     pub is_known: bool,
     /// It has not started and does not by itself: it holds nobody up and takes nobody's place.
     pub is_stuck: bool,
+    /// Its batches whose devices may run its image without having passed its checks: bit `i` is batch `i`.
+    pub unproven: u32,
 }
 
 impl Sibling {
@@ -232,6 +235,7 @@ impl Sibling {
             desired: rollout.spec.desired_state,
             is_known: status.is_some_and(|status| status.observed_generation.is_some()),
             is_stuck: status.is_some_and(is_stuck),
+            unproven: status.map_or(0, unproven),
         }
     }
 
@@ -240,6 +244,16 @@ impl Sibling {
     pub fn is_active(&self) -> bool {
         !self.phase.is_terminal()
     }
+}
+
+/// The batches that are not complete, where devices are looked at.
+fn unproven(status: &ImageRolloutStatus) -> u32 {
+    let looks = |check: &HealthCheck| check.container.is_none() && check.analysis.is_none();
+    if !status.plan.iter().any(|plan| plan.health_checks.iter().any(looks)) {
+        return 0;
+    }
+    let open = status.batches.iter().enumerate().filter(|(_, batch)| batch.completion_time.is_none());
+    open.fold(0, |mask, (index, _)| mask | 1 << (index + 1))
 }
 
 /// Whether a person made a rollout: whoever makes one means it, whatever versions say.

@@ -56,7 +56,7 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         let entry = ImageEntry {
             repository: repository.clone(),
             image: Some(subject.image.to_string()),
-            previous: previous_image(view, &subject.image),
+            previous: previous_image(view, &subject.image, is_unproven(pass, view, repository)),
             declared: view.declared(repository),
             rollout: pass.name().to_owned(),
             batch: i32::from(batch),
@@ -66,6 +66,14 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         let action = set_entry(view, &manager(pass), entry, reason);
         pass.actions.push(action);
     }
+}
+
+/// Whether what a device was told last has not passed the checks of the rollout that told it.
+fn is_unproven(pass: &Pass<'_>, view: &DeviceView, repository: &str) -> bool {
+    let Some(entry) = view.entry(repository).map(|view| &view.entry) else { return false };
+    let told_by = pass.observed.siblings.iter().find(|sibling| sibling.name == entry.rollout);
+    let bit = u32::try_from(entry.batch).ok().and_then(|batch| 1u32.checked_shl(batch)).unwrap_or_default();
+    told_by.is_some_and(|sibling| sibling.unproven & bit != 0)
 }
 
 /// Whether a rollout that came after this one told the device what to run. That one may be cancelled or rolled back by

@@ -22,6 +22,7 @@ mod plan_support;
 mod readme;
 mod reconcile;
 mod rollouts;
+mod safety;
 mod soak;
 mod support;
 mod watches;

@@ -238,7 +238,14 @@ fn where_a_rollback_would_go() {
     for (what, spec, status, previous) in ways() {
         let view = DeviceView::new(&device("d", &json!({ "spec": spec, "status": status })));
         let expected = previous.map(|tag| format!("{REPOSITORY}:{tag}"));
-        assert_eq!(previous_image(&view, &target), expected, "{what}");
+        assert_eq!(previous_image(&view, &target, false), expected, "{what}");
+        // What it runs counts for nothing then.
+        let before = if what == "an older rollout's image" { Some("v1") } else { previous };
+        let unproven = previous_image(&view, &target, true);
+        assert!(
+            unproven.is_none() || unproven == before.map(|tag| format!("{REPOSITORY}:{tag}")),
+            "{what}: {unproven:?}"
+        );
     }
 }
 

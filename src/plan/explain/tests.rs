@@ -75,7 +75,12 @@ fn ways() -> Vec<(&'static str, Value, Then, DeviceWait)> {
                 "reports the image, but its container is not running 600 s or more after it was told docker.io/acme/web:v2",
             ),
         ),
-        ("going back", told(&back, "acme/web:v2", "running"), |_| {}, DeviceWait::NotBack { evidence: Evidence::OtherImage }),
+        (
+            "going back",
+            told(&back, "acme/web:v2", "running"),
+            |_| {},
+            DeviceWait::NotBack { evidence: Evidence::OtherImage },
+        ),
         ("back", told(&back, "acme/web:v1", "running"), |_| {}, DeviceWait::Back),
         ("well", told(&json!({}), "acme/web:v2", "running"), |_| {}, DeviceWait::Healthy),
         ("claimed", claimed, |_| {}, DeviceWait::Claimed { manager: "kubectl".into() }),

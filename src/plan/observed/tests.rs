@@ -64,3 +64,31 @@ fn a_verdict_is_of_one_rollout_on_one_repository() {
         assert_eq!(view.verdict(repository, rollout).is_some(), known, "{repository} {rollout}");
     }
 }
+
+/// Until a batch is complete, nobody can say that its devices run the image well, if checks of theirs decide it.
+#[test]
+fn what_is_not_proven_yet() {
+    let batch = |complete: bool| {
+        let mut batch = json!({ "size": "50%", "boundary": "f".repeat(16) });
+        if complete {
+            batch["completionTime"] = json!(at(0).to_string());
+        }
+        batch
+    };
+    let plan = |checks: Value| {
+        json!({
+            "startTime": at(0).to_string(), "devicesAtStart": 2, "devices": { "selector": {} }, "offer": "Tag",
+            "strategy": "Staged", "failurePolicy": {}, "updateDeadline": "10m", "offlineAfter": "2m",
+            "healthChecks": checks,
+        })
+    };
+    let analysis = json!({ "name": "a", "analysis": { "url": "http://prometheus", "query": "up", "min": "1" } });
+    for (checks, unproven) in [
+        (json!([]), 0),
+        (json!([{ "name": "c", "container": {} }, analysis]), 0),
+        (json!([{ "name": "c", "container": {} }, { "name": "t", "tcp": { "port": 22 } }]), 0b100),
+    ] {
+        let status = json!({ "plan": plan(checks.clone()), "batches": [batch(true), batch(false)], "currentBatch": 2 });
+        assert_eq!(sibling(&json!({}), &status).unproven, unproven, "{checks}");
+    }
+}
