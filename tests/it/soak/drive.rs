@@ -72,7 +72,6 @@ pub struct Stage {
     pub begin: Instant,
     pub door: Door,
     pub identities: Vec<Identity>,
-    seed: u64,
     offsets: [Arc<AtomicI64>; 5],
     clocks: Vec<Clock>,
     controllers: [Option<Part>; 2],
@@ -83,7 +82,7 @@ pub struct Stage {
     counts: BTreeMap<&'static str, u64>,
 }
 
-/// Lives through it. `tamper` sees the stage before anything happens.
+/// Lives through it.
 pub async fn run(scenario: &Scenario) -> History {
     let (mut stage, weather) = Stage::set(scenario).await;
     stage.storm(scenario).await;
@@ -166,7 +165,6 @@ impl Stage {
             begin,
             door,
             identities,
-            seed,
             offsets,
             clocks,
             controllers: [None, None],
@@ -381,7 +379,7 @@ impl Stage {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Undo {
     Nothing,
     Controller,

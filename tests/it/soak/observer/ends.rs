@@ -16,7 +16,7 @@ pub fn judge(history: &History, findings: &mut Findings) {
     quiet_is_quiet(history, findings);
     for trespass in &history.trespasses {
         findings.demand(matches!(trespass.status, 401 | 403 | 404 | 503), history.begin, OTHER, || {
-            format!("{trespass:?} with another device's key")
+            format!("{} with another device's key, and was answered {}", trespass.what, trespass.status)
         });
     }
 }

@@ -102,7 +102,7 @@ fn by_what_it_knew(poll: &Polled, image: &str, answers: &[Answer], findings: &mu
         // The gate's table: who is seen running the image keeps it. Its report came after it had been told to go back.
         Some(Answer::SeenRunning) => findings.excuse("told once more what it was seen running"),
         Some(Answer::Stopped(row)) => {
-            findings.broken(poll.at, STOP, say(&format!("its rollout is {row:?}, and it knew")))
+            findings.broken(poll.at, STOP, say(&format!("its rollout is {row:?}, and it knew")));
         }
         Some(Answer::Barred) => findings.broken(poll.at, OFFER, say("the device is held or has failed, and it knew")),
         Some(Answer::Strange) => findings.broken(poll.at, BACK, say("neither its image nor its previous one")),
