@@ -20,6 +20,8 @@
 //! - A device that is held, and every device while the watches are stale, is treated like a paused rollout's.
 //! - A device whose own verdict is Failed gets `previous` when the plan rolls failed devices back.
 //! - A device listed in the rollout's `rollBackDevices` gets `previous`.
+//! - A device whose `If-None-Match` names a state with `previous` was sent back already: while the rollout is stopped it
+//!   goes on getting `previous`, whatever a report says that was under way meanwhile.
 //! - Where several rows apply, the strictest does.
 //! - A rollout that was never seen counts as paused until the API server says that it doesn't exist.
 //!

@@ -42,6 +42,8 @@ pub struct Offers {
     image: u32,
     /// These get it if the device holds it already.
     if_held: u32,
+    /// These get it unless the device holds the previous one.
+    unless_back: u32,
 }
 
 /// Which of a device's entries give their rollout's image; the others give the previous one.
@@ -166,7 +168,7 @@ impl Record {
 
     fn offers_given(&self, live: bool, evidence: impl Fn(&Entry) -> Evidence) -> Offers {
         let floor = if self.hold || !live { Row::Held } else { Row::Active };
-        let mut offers = Offers { image: 0, if_held: 0 };
+        let mut offers = Offers { image: 0, if_held: 0, unless_back: 0 };
         for (index, entry) in self.entries.iter().enumerate() {
             let offer = if entry.image_part == entry.previous_part {
                 // Both mean the same, so there is nothing to hold back.
@@ -179,6 +181,7 @@ impl Record {
                 Offer::Previous => {}
                 Offer::Image => offers.image |= 1 << index,
                 Offer::ImageIfHeld => offers.if_held |= 1 << index,
+                Offer::ImageUnlessBack => offers.unless_back |= 1 << index,
             }
         }
         offers
@@ -187,11 +190,15 @@ impl Record {
     /// What a device is told that asks so; without a tag, it holds nothing.
     #[must_use]
     pub fn choose(&self, offers: Offers, asked: Option<Asked<'_>>) -> Choice {
-        let Offers { mut image, if_held } = offers;
-        if let Some(asked) = asked.filter(|_| if_held != 0) {
+        let Offers { mut image, if_held, unless_back } = offers;
+        image |= unless_back;
+        if let Some(asked) = asked.filter(|_| if_held | unless_back != 0) {
             for (index, entry) in self.entries.iter().enumerate() {
                 if if_held >> index & 1 == 1 && asked.holds(entry.image_part) {
                     image |= 1 << index;
+                }
+                if unless_back >> index & 1 == 1 && asked.holds(entry.previous_part) {
+                    image &= !(1 << index);
                 }
             }
         }

@@ -30,7 +30,10 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
         if member.view.hold {
             row = row.max(super::gate::Row::Held);
         }
-        gate(row, facts.rolls_back_failed, Told { running, failed: member.failed }) == Offer::Image
+        match gate(row, facts.rolls_back_failed, Told { running, failed: member.failed }) {
+            Offer::Image | Offer::ImageUnlessBack => true,
+            Offer::Previous | Offer::ImageIfHeld => false,
+        }
     };
     // Also an entry that does not apply now: once `apps` says again what it said then, it would. One that somebody else
     // has taken over can't be rewritten, and the rollout stays for as long as it stands there.

@@ -119,6 +119,9 @@ pub enum Offer {
     Image,
     /// The rollout's image if the device proves to hold it already, by its `If-None-Match`; else the previous one.
     ImageIfHeld,
+    /// The rollout's image, unless the device proves to hold the previous one: then it was sent back already, and what it
+    /// is seen running is older than that.
+    ImageUnlessBack,
 }
 
 /// The gate table.
@@ -130,9 +133,9 @@ pub fn gate(row: Row, rolls_back_failed: bool, evidence: Evidence) -> Offer {
     }
     match row {
         Row::Active => Offer::Image,
-        Row::Held if running => Offer::Image,
+        Row::Held if running => Offer::ImageUnlessBack,
         Row::Held => Offer::ImageIfHeld,
-        Row::Halted if running && !failed => Offer::Image,
+        Row::Halted if running && !failed => Offer::ImageUnlessBack,
         Row::Halted | Row::RolledBack => Offer::Previous,
     }
 }
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_whole_table() {
-        use Offer::{Image, ImageIfHeld, Previous};
+        use Offer::{Image, ImageIfHeld, ImageUnlessBack, Previous};
         let evidence = |running, failed| Evidence { running, failed };
         for (row, rolls_back_failed, running, failed, offer) in [
             (Row::Active, true, true, false, Image),
@@ -204,19 +207,19 @@ mod tests {
             (Row::Active, false, false, false, Image),
             (Row::Active, false, true, true, Image),
             (Row::Active, false, false, true, Image),
-            (Row::Held, true, true, false, Image),
+            (Row::Held, true, true, false, ImageUnlessBack),
             (Row::Held, true, false, false, ImageIfHeld),
             (Row::Held, true, true, true, Previous),
             (Row::Held, true, false, true, Previous),
-            (Row::Held, false, true, false, Image),
+            (Row::Held, false, true, false, ImageUnlessBack),
             (Row::Held, false, false, false, ImageIfHeld),
-            (Row::Held, false, true, true, Image),
+            (Row::Held, false, true, true, ImageUnlessBack),
             (Row::Held, false, false, true, ImageIfHeld),
-            (Row::Halted, true, true, false, Image),
+            (Row::Halted, true, true, false, ImageUnlessBack),
             (Row::Halted, true, false, false, Previous),
             (Row::Halted, true, true, true, Previous),
             (Row::Halted, true, false, true, Previous),
-            (Row::Halted, false, true, false, Image),
+            (Row::Halted, false, true, false, ImageUnlessBack),
             (Row::Halted, false, false, false, Previous),
             (Row::Halted, false, true, true, Previous),
             (Row::Halted, false, false, true, Previous),
@@ -242,7 +245,8 @@ mod tests {
         let rank = |offer| match offer {
             Offer::Previous => 0,
             Offer::ImageIfHeld => 1,
-            Offer::Image => 2,
+            Offer::ImageUnlessBack => 2,
+            Offer::Image => 3,
         };
         for evidence in [(false, false), (false, true), (true, false), (true, true)] {
             let evidence = Evidence { running: evidence.0, failed: evidence.1 };

@@ -48,14 +48,6 @@
 //! - A verdict, for promise 3, is that a device was seen running the image at some time, or has Failed on record: what
 //!   it does between a controller's look and its write nobody can hold against the write. A soak counts from the
 //!   batch's stored completion.
-//!
-//! # A known gap
-//!
-//! The gate lets who is *seen* running a halted image keep it. The report may be older than the device's way back: it is
-//! told to go back, its last report of the image is stored late, it goes back, and until its next report is stored it
-//! is told the image again. `never::told` judges by the gate's table and lets that pass; judged by what the device
-//! really runs, "failures acknowledged" shows it in 14 steps. A device whose tag proves that it was told its previous
-//! image would have to be told that again.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected should stop there")]
 
 #[path = "../it/plan_support/build.rs"]

@@ -34,6 +34,8 @@ pub enum Mutant {
     GateIgnored,
     /// The gateway does not tell a stopped rollout from an active one.
     GateIgnoresStatus,
+    /// The gateway takes a device's report for newer than what the device's tag proves.
+    GateBelievesLateReports,
     /// Rollouts are named by delivery, not by image.
     NameByDelivery,
     /// A rollout that has ended goes on when a newer one appears.
@@ -45,7 +47,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::DevicesFirst,
         Self::StatusWithoutRevision,
         Self::DeviceWithoutRevision,
@@ -59,6 +61,7 @@ impl Mutant {
         Self::OverwritesDeclared,
         Self::GateIgnored,
         Self::GateIgnoresStatus,
+        Self::GateBelievesLateReports,
         Self::NameByDelivery,
         Self::EndIsNoEnd,
         Self::HotLoop,
@@ -76,7 +79,7 @@ impl Mutant {
             | Self::GateIgnored
             | Self::GateIgnoresStatus => "a stop",
             Self::DeviceWithoutRevision | Self::OverwritesDeclared => "held, and declared anew",
-            Self::BudgetOffByOne => "failures acknowledged",
+            Self::BudgetOffByOne | Self::GateBelievesLateReports => "failures acknowledged",
             Self::NoLimit => "one at a time, somebody away",
             Self::WrongPrevious => "a rollback, and crashes",
             Self::EndIsNoEnd => "a newer image",
@@ -125,6 +128,7 @@ impl Mutant {
             | Self::OverwritesDeclared
             | Self::GateIgnored
             | Self::GateIgnoresStatus
+            | Self::GateBelievesLateReports
             | Self::NameByDelivery => {}
         }
     }

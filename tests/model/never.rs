@@ -245,8 +245,9 @@ pub fn told(
     }
     let (Some(seen), Some(stored)) = (rollout, stored) else { return promise::OFFER };
     let mut broken = 0;
-    // Acknowledged is a stop that this gateway has seen; who is seen running the image keeps it (the gate's table).
-    let keeps = seen.row < Row::RolledBack && device.runs(told);
+    // Acknowledged is a stop that this gateway has seen. Who is seen running the image keeps it (the gate's table), unless
+    // it was sent back since.
+    let keeps = seen.row < Row::RolledBack && device.runs(told) && held != entry.previous;
     if seen.row != Row::Active && !keeps {
         broken |= promise::STOP;
     }

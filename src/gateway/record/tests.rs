@@ -116,6 +116,26 @@ fn evidence_of_running_and_of_failure() {
 }
 
 #[test]
+fn who_was_sent_back_stays_there_whatever_a_late_report_says() {
+    for stop in [json!({"paused": true}), json!({"desiredState": "Cancelled"})] {
+        let world = World::new();
+        world.rollout("web", &json!({}));
+        let mut object = device(&["web"]);
+        let forward = tag(&world.project(&object, None), true);
+        world.rollout("web", &stop);
+        let back = tag(&world.project(&object, None), true);
+        object["status"] =
+            json!({"services": [{"app": "1", "id": 0, "name": "web", "image": "acme/web:v2", "status": "running"}]});
+        let late = world.project(&object, None);
+        assert_eq!(told_to(&late, Some(&back)), ["acme/web:v1"], "{stop}");
+        assert_eq!(told_to(&late, Some(&forward)), ["acme/web:v2"], "it was never sent back: {stop}");
+        assert_eq!(told(&late), ["acme/web:v2"], "it proves nothing: {stop}");
+        world.rollout("web", &json!({}));
+        assert_eq!(told_to(&late, Some(&back)), ["acme/web:v2"], "the stop is over");
+    }
+}
+
+#[test]
 fn hold_and_staleness_count_as_paused() {
     let world = World::new();
     world.rollout("web", &json!({}));

@@ -65,6 +65,8 @@ pub fn told(world: &World, device: &Device, held: &Images) -> Images {
             world.reported(device, key).is_some_and(|(running, status)| running == *image && status == "running")
         });
         let holds = image.iter().all(|(key, image)| held.get(key) == Some(image));
+        // Told so already: what it is seen running is older than that.
+        let is_back = previous.iter().all(|(key, image)| held.get(key) == Some(image));
         let verdict = device
             .status
             .iter()
@@ -84,8 +86,8 @@ pub fn told(world: &World, device: &Device, held: &Images) -> Images {
         } else {
             match if device.spec.hold { row.max(Row::Paused) } else { row } {
                 Row::Active => true,
-                Row::Paused => runs || holds,
-                Row::Halted => runs && !failed,
+                Row::Paused => (runs && !is_back) || holds,
+                Row::Halted => runs && !failed && !is_back,
                 Row::RolledBack => false,
             }
         };

@@ -26,7 +26,7 @@ use crate::support::wait::until;
 /// Three are healthy; one can't pull anything new, and is in the first batch.
 const DEVICES: u32 = 4;
 /// Stories told side by side. They are made of waiting.
-const ABREAST: usize = 8;
+const ABREAST: usize = 12;
 /// The controller writes nothing for so long: it is done. Figures may wait for a second, and gateways speak each second.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Of a hundred writes, so many have to come up again when the story is told again. How often a status is written
@@ -62,7 +62,7 @@ impl Story {
         let spec = json!({
             "strategy": {"batches": [{"size": "50%", "selector": first}, {"size": "100%"}], "batchDelay": "1s"},
             "failurePolicy": {"action": "RollBackAll", "maxFailureRate": "50%", "rollBackFailedDevices": true},
-            "updateDeadline": "4s",
+            "updateDeadline": "8s",
             "historyLimit": 1,
         });
         let shares: Shares = "fails=40%".parse().unwrap();
@@ -169,7 +169,11 @@ impl Story {
             let (mut images, mut updates) = (spec["images"].clone(), status["updates"].clone());
             let lists = [&mut images, &mut updates].into_iter().filter_map(Value::as_array_mut);
             lists.flatten().for_each(|item| drop_fields(item, &["releaseTime", "time"]));
-            end.insert(device.name_any(), json!([images, updates, status["services"], states(&status)]));
+            // A container's id tells how often the device tried.
+            let services = status["services"].as_array().into_iter().flatten();
+            let services: Vec<Value> =
+                services.map(|service| json!([service["name"], service["image"], service["status"]])).collect();
+            end.insert(device.name_any(), json!([images, updates, services, states(&status)]));
         }
         let policy = self.stage.api::<ImageUpdatePolicy>().get("myapp").await.unwrap();
         let status = json!(policy.status);
