@@ -111,7 +111,9 @@ fn mismatch(image: String, announced: &str, found: &str, since: Timestamp, now: 
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{at, digest};
+    use serde_json::json;
+
+    use super::super::fixture::{Fixture, at, device, digest, policy, rollout};
     use super::*;
 
     fn image(text: &str) -> ImageRef {
@@ -148,12 +150,34 @@ mod tests {
     #[test]
     fn the_registry_is_asked_for_tags_where_digests_are_offered() {
         let named = |image: serde_json::Value| -> ImageRolloutSpec {
-            serde_json::from_value(serde_json::json!({ "policyRef": { "name": "web" }, "image": image })).unwrap()
+            serde_json::from_value(json!({ "policyRef": { "name": "web" }, "image": image })).unwrap()
         };
-        let by_tag = named(serde_json::json!({ "repository": "acme/web", "tag": "v2" }));
-        let by_digest = named(serde_json::json!({ "repository": "acme/web", "digest": digest('1') }));
+        let by_tag = named(json!({ "repository": "acme/web", "tag": "v2" }));
+        let by_digest = named(json!({ "repository": "acme/web", "digest": digest('1') }));
         assert!(is_needed(&by_tag, Offer::Digest));
         assert!(!is_needed(&by_tag, Offer::Tag) && !is_needed(&by_digest, Offer::Digest));
+    }
+
+    /// Its word may change while something else is waited for; but what can't start must not take another's place.
+    #[test]
+    fn the_registry_is_asked_last_unless_a_place_is_taken() {
+        for (on_new_image, older, reason) in
+            [("Replace", true, "AwaitingRegistry"), ("Queue", true, "Queued"), ("Queue", false, "AwaitingRegistry")]
+        {
+            let policy = policy(&json!({ "onNewImage": on_new_image }));
+            let mut fixture = Fixture::new(policy, rollout(&json!({})), &[device("d", &json!({}))], at(0));
+            fixture.resolution = Resolution::Asked;
+            if older {
+                let mut older = rollout(&json!({}));
+                older.metadata.name = Some("web-v1".into());
+                older.metadata.creation_timestamp =
+                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(-900)));
+                older.status = serde_json::from_value(json!({ "phase": "Progressing" })).unwrap();
+                fixture.siblings.push(older);
+            }
+            let reasons: Vec<_> = fixture.settle().waiting_on.iter().map(WaitingOn::reason).collect();
+            assert_eq!(reasons, [reason], "{on_new_image} {older}");
+        }
     }
 
     #[test]

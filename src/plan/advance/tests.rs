@@ -181,6 +181,7 @@ fn gates_in_their_order() {
         ),
         ("this batch needs it", flagged.clone(), json!({}), Phase::AwaitingApproval, vec!["AwaitingApproval"]),
         ("and has it", flagged, json!({ "approvedBatches": 2 }), Phase::Completed, vec![]),
+        ("just now", json!({}), json!({ "notBefore": at(700).to_string() }), Phase::Completed, vec![]),
         ("nothing in the way", json!({}), json!({}), Phase::Completed, vec![]),
     ] {
         let mut fixture = running(&spec, &rollout_spec, &first_batch(2, 0, 0));

@@ -325,22 +325,29 @@ fn a_newer_one_that_has_started_is_not_undone_by_an_older_one() {
 /// Pushes of two versions may be told, or get the registry's word, in any order.
 #[test]
 fn of_two_pushes_the_higher_version_is_the_newer() {
-    let by_push = |rollout: &mut ImageRollout, tag: &str| {
+    let made_by = |trigger: &str, rollout: &mut ImageRollout, tag: &str| {
         rollout.spec.image.tag = Some(tag.into());
-        rollout.spec.trigger = Some(serde_json::from_value(json!({ "type": "Webhook" })).unwrap());
+        rollout.spec.trigger = Some(serde_json::from_value(json!({ "type": trigger })).unwrap());
     };
-    for (mine, theirs, created, superseded) in [
-        ("v2.9.9", "v3.0.0", -90, true),
-        ("v2.9.9", "v3.0.0", 5, true),
-        ("v3.0.0", "v2.9.9", 5, false),
-        ("edge", "v2.9.9", 5, true),
-        ("edge", "v2.9.9", -90, false),
+    let (push, person) = ("Webhook", "Manual");
+    for (mine, theirs, created, by, down, superseded) in [
+        ("v2.9.9", "v3.0.0", -90, (push, push), false, true),
+        ("v2.9.9", "v3.0.0", 5, (push, push), false, true),
+        ("v3.0.0", "v2.9.9", 5, (push, push), false, false),
+        ("edge", "v2.9.9", 5, (push, push), false, true),
+        ("edge", "v2.9.9", -90, (push, push), false, false),
+        // Whoever makes one means it, and a policy may allow lower versions: then the age decides.
+        ("v3.0.0", "v2.9.9", 5, (person, push), false, true),
+        ("v3.0.0", "v2.9.9", 5, (push, person), false, true),
+        ("v3.0.0", "v2.9.9", 5, (push, push), true, true),
+        ("v2.9.9", "v3.0.0", -90, (push, push), true, false),
     ] {
         let mut running = started(&json!({}), "Progressing", &json!({}));
-        by_push(&mut running, mine);
-        let mut fixture = Fixture::new(policy(&json!({})), running, &one(&json!({})), at(10));
+        made_by(by.0, &mut running, mine);
+        let policy = policy(&json!({ "tags": { "allowDowngrade": down } }));
+        let mut fixture = Fixture::new(policy, running, &one(&json!({})), at(10));
         let mut other = sibling("web-other", created, "Pending");
-        by_push(&mut other, theirs);
+        made_by(by.1, &mut other, theirs);
         fixture.siblings.push(other);
         let status = fixture.settle().status;
         assert_eq!(

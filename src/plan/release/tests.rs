@@ -60,6 +60,25 @@ fn latecomers_wait_for_every_gate() {
 }
 
 #[test]
+fn latecomers_are_the_latest_images() {
+    for (what, phase, spec, latest) in [
+        ("it runs", "Progressing", json!({}), false),
+        ("it is done", "Completed", json!({}), false),
+        ("it goes back: where to is not known yet", "RollingBack", json!({ "desiredState": "RolledBack" }), false),
+        ("it went back", "RolledBack", json!({ "desiredState": "RolledBack" }), true),
+        ("it was cancelled", "Cancelled", json!({ "desiredState": "Cancelled" }), true),
+        ("it is to be cancelled", "Progressing", json!({ "desiredState": "Cancelled" }), true),
+    ] {
+        let mut fixture = completed();
+        let mut newer = sibling("web-v3", 650);
+        newer.spec.desired_state = rollout(&spec).spec.desired_state;
+        newer.status = serde_json::from_value(json!({ "phase": phase })).unwrap();
+        fixture.siblings.push(newer);
+        assert_eq!(!reasons(&fixture.plan()).is_empty(), latest, "{what}");
+    }
+}
+
+#[test]
 fn a_latecomer_of_a_batch_that_is_done_is_called_so() {
     let spec = json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }] } });
     let late = device(
