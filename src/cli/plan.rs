@@ -123,7 +123,6 @@ impl Objects {
     }
 
     /// What the controller would do about one rollout, and why each of its devices stands where it stands.
-    #[must_use]
     pub fn plan(&self, rollout: &ImageRollout, index: &DeviceIndex, now: Timestamp) -> (Plan, Vec<DeviceReport>) {
         let namespace = rollout.namespace().unwrap_or_default();
         let same = |other: &Option<String>| other.as_deref() == Some(namespace.as_str());

@@ -63,7 +63,7 @@ async fn forgive(args: &ForgiveArgs) -> anyhow::Result<()> {
     let body = json!({
         // What was forgiven meanwhile is not to be lost.
         "metadata": { "resourceVersion": policy.resource_version() },
-        "spec": { "forgiven": with_forgiven(&policy, &chosen, whole_seconds(crate::clock::now())) },
+        "spec": { "forgiven": with_forgiven(&policy, &chosen, &whole_seconds(crate::clock::now())) },
     });
     cluster
         .api::<ImageUpdatePolicy>()
@@ -78,7 +78,7 @@ async fn forgive(args: &ForgiveArgs) -> anyhow::Result<()> {
 
 /// The list that the policy is to have. What no longer matters gives way: a forgiven image that is rejected no more has
 /// done its work.
-fn with_forgiven(policy: &ImageUpdatePolicy, images: &[&str], now: Time) -> Vec<ForgivenImage> {
+fn with_forgiven(policy: &ImageUpdatePolicy, images: &[&str], now: &Time) -> Vec<ForgivenImage> {
     let remembered = policy.status.iter().flat_map(|status| &status.rejected);
     let remembered: Vec<&str> = remembered.map(|rejected| rejected.image.as_str()).collect();
     let kept = policy

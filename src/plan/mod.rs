@@ -18,7 +18,7 @@
 //! | being deleted: tell devices what they are to run without this rollout | [`deletion`] |
 //! | ended, rolled back, cancelled, superseded by a newer one | [`lifecycle`] |
 //! | not started: what is missing; else fix the batches | [`lifecycle`], [`resolution`], [`cohort`] |
-//! | sums per batch, failure budget (the error gate) | [`progress`], [`budget`] |
+//! | sums per batch, failure budget (the error gate) | [`progress`], `budget` |
 //! | complete, soak, open the next batch (the success gates) | [`advance`] |
 //! | release, store verdicts, send back | [`release`], [`rollback`] |
 //! | phase, message, conditions, history | [`status`] |

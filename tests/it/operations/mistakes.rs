@@ -105,7 +105,7 @@ impl Operator {
             match remedy {
                 Remedy::Object(plural, object) => self.create(plural, object).await,
                 Remedy::Upgrade(plural, name, pointer, value) => {
-                    self.set_past_checks(plural, &name, pointer, value);
+                    self.set_past_checks(plural, &name, pointer, &value);
                 }
             }
         }
@@ -247,25 +247,25 @@ impl Operator {
         };
         let Some(before) = self.world.api.get(plural, &name) else { return };
         let Some(known) = before.pointer(pointer).cloned() else { return };
-        self.set_past_checks(plural, &name, pointer, json!("SomethingNew"));
+        self.set_past_checks(plural, &name, pointer, &json!("SomethingNew"));
         self.later(Remedy::Upgrade(plural, name, pointer, known));
     }
 
     async fn restart(&mut self) {
         match self.rng.random_range(0..3) {
             0 => {
-                self.note("kills the controller".into());
+                self.note("kills the controller");
                 self.world.kill_controller().await;
                 self.world.start_controller();
             }
             1 => {
-                self.note("stops the controller, and starts it a while later".into());
+                self.note("stops the controller, and starts it a while later");
                 self.world.stop_controller().await;
                 sleep(Duration::from_secs(self.rng.random_range(0..300))).await;
                 self.world.start_controller();
             }
             _ => {
-                self.note("restarts the gateway".into());
+                self.note("restarts the gateway");
                 self.world.restart_gateway();
             }
         }
@@ -274,7 +274,7 @@ impl Operator {
 
 /// How it is done.
 impl Operator {
-    fn note(&mut self, what: String) {
+    fn note(&mut self, what: &str) {
         self.acts.push(format!("{:>10.3?} {what}", self.start.elapsed()));
     }
 
@@ -286,27 +286,27 @@ impl Operator {
     async fn create(&mut self, plural: &'static str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let result = self.world.api.create(plural, &object).await;
-        self.note(format!("creates {plural} {name} {}{}", object["spec"], refusal(result)));
+        self.note(&format!("creates {plural} {name} {}{}", object["spec"], refusal(result)));
     }
 
     async fn edit(&mut self, plural: &'static str, name: &str, patch: Value) {
         let result = self.world.api.edit(plural, name, &patch).await;
-        self.note(format!("edits {plural} {name} {patch}{}", refusal(result)));
+        self.note(&format!("edits {plural} {name} {patch}{}", refusal(result)));
     }
 
     fn delete(&mut self, plural: &'static str, name: &str) {
         self.world.api.delete(plural, name);
-        self.note(format!("deletes {plural} {name}"));
+        self.note(&format!("deletes {plural} {name}"));
     }
 
-    fn set_past_checks(&mut self, plural: &'static str, name: &str, pointer: &'static str, value: Value) {
+    fn set_past_checks(&mut self, plural: &'static str, name: &str, pointer: &'static str, value: &Value) {
         let Some(object) = self.world.api.get(plural, name) else { return };
         let mut object = Value::clone(&object);
         let Some(field) = object.pointer_mut(pointer) else { return };
         *field = value.clone();
         object["spec"]["brandNew"] = json!({"field": 1});
         self.world.api.put(plural, &object);
-        self.note(format!("{plural} {name} has {pointer} {value}"));
+        self.note(&format!("{plural} {name} has {pointer} {value}"));
     }
 }
 

@@ -64,8 +64,10 @@ async fn a_bad_image_stops_in_the_first_batch_and_goes_back() {
     let said = stage.says(&["policies", "forgive", "myapp"]);
     assert_eq!(said, "policy myapp forgives docker.io/iotistic/myapp:v9.9.9: the next push of it is rolled out\n");
     crate::support::wait::until("the old rollout to be gone", async || {
-        let there = stage.api::<ImageRollout>().get_opt(&rollout).await.unwrap();
-        if there.is_none() { Ok(()) } else { Err(format!("{:?}", there.unwrap().metadata)) }
+        match stage.api::<ImageRollout>().get_opt(&rollout).await.unwrap() {
+            None => Ok(()),
+            Some(there) => Err(format!("{:?}", there.metadata)),
+        }
     })
     .await;
     let rollout = stage.push("v9.9.9").await;

@@ -70,7 +70,7 @@ async fn every_device_is_looked_at_before_it_counts() {
     .await;
     let rollout = stage.push("v2.0.0").await;
     let done = stage.until_phase(&rollout, Phase::Completed).await;
-    assert_eq!(done.totals.clone().unwrap().healthy, 10);
+    assert_eq!(done.totals.unwrap().healthy, 10);
     let looked = looks(&health);
     assert_eq!(looked.len(), 10, "{looked:?}");
     assert!(health.seen().iter().all(|seen| seen.path.ends_with("/v2.0.0")));
@@ -237,7 +237,7 @@ async fn jobs_judge_devices_if_the_api_server_would_make_them() {
     })
     .await;
     let done = stage.until_phase(&rollout, Phase::Completed).await;
-    assert_eq!(done.totals.clone().unwrap().healthy, 5);
+    assert_eq!(done.totals.unwrap().healthy, 5);
     // A template that the API server refuses is told on the policy, and nothing starts.
     let policies: Api<ImageUpdatePolicy> = stage.api();
     let body = policy(&json!({ "healthChecks": template(&json!(null)) }));
