@@ -64,6 +64,26 @@ async fn the_first_report_is_written_and_its_repetition_is_not() {
 }
 
 #[tokio::test]
+async fn a_container_that_is_made_anew_is_a_restart() {
+    let fixture = Fixture::with_devices();
+    let mut restarts = Vec::new();
+    for (image, container) in
+        [("acme/web:v1", "a"), ("acme/web:v1", "b"), ("acme/web:v1", "b"), ("acme/web:v1", "c"), ("acme/web:v2", "d")]
+    {
+        let mut state = state(image, "running", Some(3));
+        state["apps"]["1001"]["services"][0]["containerId"] = json!(container.repeat(64));
+        assert_eq!(fixture.report(KEY_B, of(B, &state)).await.status, StatusCode::OK);
+        fixture.catch_up(B);
+        for write in fixture.api.take_writes() {
+            let service = &write.body["status"]["services"][0];
+            assert_eq!(service["container"], json!(container.repeat(12)));
+            restarts.push(service["restarts"].as_i64().unwrap_or_default());
+        }
+    }
+    assert_eq!(restarts, [0, 1, 2, 0], "another image begins anew, and the same again is no news");
+}
+
+#[tokio::test]
 async fn another_replicas_write_is_what_counts_once_it_is_shown() {
     let fixture = Fixture::with_devices();
     let v1 = of(B, &state("acme/web:v1", "running", Some(3)));

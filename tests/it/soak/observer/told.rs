@@ -99,8 +99,10 @@ fn by_what_it_knew(poll: &Polled, image: &str, answers: &[Answer], findings: &mu
     let say = |what: &str| format!("{} tells {device} {image}: {what}", poll.gateway);
     match best {
         Some(Answer::Plain | Answer::Forward) => {}
-        // The gate's table: who is seen running the image keeps it. Its report came after it had been told to go back.
-        Some(Answer::SeenRunning) => findings.excuse("told once more what it was seen running"),
+        // Who is seen running the image keeps it, but is not sent there once more: a report may come late.
+        Some(Answer::SeenRunning) => {
+            findings.broken(poll.at, STOP, say("it had been sent back, and its rollout is stopped still"));
+        }
         Some(Answer::Stopped(row)) => {
             findings.broken(poll.at, STOP, say(&format!("its rollout is {row:?}, and it knew")));
         }
