@@ -196,7 +196,7 @@ pub fn validate(policy: &ImageUpdatePolicy) -> Result<ValidatedPolicy, Invalid> 
 }
 
 /// Of a policy whose Jobs only the API server can judge: its word, which is in the condition Ready.
-fn made_ready(policy: &ImageUpdatePolicy) -> Result<(), String> {
+pub(super) fn made_ready(policy: &ImageUpdatePolicy) -> Result<(), String> {
     if policy.spec.health_checks.iter().all(|check| check.job.is_none()) {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use crate::probe::job::{JobCheck, refused};
 use super::backoff::jittered;
 use super::context::{Context, PolicyRef};
 use super::error::{Class, Error};
-use super::gather::validate;
+use super::gather::{made_ready, validate};
 use super::{RECONCILE_TIMEOUT, RESYNC, unreadable};
 
 /// One pass, bounded in time.
@@ -56,6 +56,8 @@ async fn pass(policy: &ImageUpdatePolicy, context: &Context) -> Result<(), Error
     let all = context.rollouts(Some(&namespace));
     let rollouts: Vec<&ImageRollout> = all.iter().filter(|rollout| rollout.spec.policy_ref.name == name).collect();
     let valid = match validate(policy) {
+        // Asked once for each generation: rollouts that go on bring a pass a second.
+        Ok(valid) if made_ready(policy).is_ok() => Ok(valid),
         Ok(valid) => possible(policy, context, &namespace).await.map(|()| valid),
         Err(invalid) => Err(invalid),
     };

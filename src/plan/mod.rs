@@ -51,6 +51,7 @@ pub mod rivals;
 pub mod rollback;
 pub mod selector;
 pub mod services;
+pub mod sibling;
 pub mod status;
 pub mod subject;
 pub mod validated;

@@ -69,6 +69,24 @@ struct Found {
     /// Whether the engine has it.
     waits: bool,
     last: Option<Finished>,
+    /// It had passed, and nothing came back from it since. Whether that is its fault is for [`super::weigh`] to say.
+    silent: Option<Finished>,
+}
+
+impl Found {
+    fn keep(&mut self, finished: Finished) {
+        let passed = self.last.as_ref().is_some_and(|last| last.outcome == Outcome::Passed);
+        match &finished.outcome {
+            // That it can't be seen now doesn't take back what was seen.
+            Outcome::Unknown { .. } if passed => {}
+            Outcome::Failed { reason, .. } if passed && reason.might_be_ours() => {
+                self.silent.get_or_insert(finished);
+            }
+            Outcome::Passed | Outcome::Failed { .. } | Outcome::Unknown { .. } => {
+                (self.last, self.silent) = (Some(finished), None);
+            }
+        }
+    }
 }
 
 impl Device {
@@ -82,9 +100,9 @@ impl Device {
         self.release
     }
 
-    /// What one check found last.
-    pub(super) fn last(&self, check: usize) -> Option<&Finished> {
-        self.found.get(check)?.last.as_ref()
+    /// What one check found last; and that it found nothing since, if so.
+    pub(super) fn last(&self, check: usize) -> (Option<&Finished>, Option<&Finished>) {
+        self.found.get(check).map_or((None, None), |found| (found.last.as_ref(), found.silent.as_ref()))
     }
 
     fn stop(&self, name: &Arc<str>, engine: &Engine<Key, Network>, uid: &Arc<str>) {
@@ -105,11 +123,7 @@ impl Devices {
         let device = self.0.get_mut(name).filter(|device| device.release == release);
         let Some(found) = device.and_then(|device| device.found.get_mut(check)) else { return false };
         found.waits = false;
-        let passed = found.last.as_ref().is_some_and(|last| last.outcome == Outcome::Passed);
-        // That it can't be seen now doesn't take back what was seen.
-        if !(passed && matches!(outcome, Outcome::Unknown { .. })) {
-            found.last = Some(Finished { outcome, at });
-        }
+        found.keep(Finished { outcome, at });
         true
     }
 

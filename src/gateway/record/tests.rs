@@ -136,6 +136,24 @@ fn who_was_sent_back_stays_there_whatever_a_late_report_says() {
 }
 
 #[test]
+fn each_image_that_was_sent_back_stays_back_by_itself() {
+    let world = World::new();
+    let names = ["a", "b", "c"];
+    let runs = |name: &str, id: usize| json!({"app": "1", "id": id, "name": name, "image": format!("acme/{name}:v2"), "status": "running"});
+    for name in names {
+        world.rollout(name, &json!({"paused": true}));
+    }
+    let mut object = device(&names);
+    object["status"] = json!({"services": [runs("a", 0)]});
+    // It runs a, and was sent back, or never went, with b and c.
+    let back = tag(&world.project(&object, None), true);
+    object["status"] = json!({"services": [runs("a", 0), runs("b", 1), runs("c", 2)]});
+    let late = world.project(&object, None);
+    assert_eq!(told_to(&late, Some(&back)), ["acme/a:v2", "acme/b:v1", "acme/c:v1"]);
+    assert_eq!(told(&late), ["acme/a:v2", "acme/b:v2", "acme/c:v2"]);
+}
+
+#[test]
 fn hold_and_staleness_count_as_paused() {
     let world = World::new();
     world.rollout("web", &json!({}));
