@@ -52,7 +52,7 @@ fmt: ## Format everything
 fuzz: ## Look for a delivery that breaks a dialect, for FUZZ_SECONDS=60; needs nightly and a C++ compiler
 	@fuzz/run
 
-mutants: ## Break the planner and the gate in a thousand ways; says how many of them a test notices (FILE=src/plan/gate.rs: only there)
+mutants: ## Break the planner and the gate in a thousand ways; says how many of them a test notices (FILE=src/plan/gate.rs: only there, SAMPLE=4: every fourth)
 	@tests/mutants/run
 
 bench: control-plane ## Measure; the table of benches/README.md
