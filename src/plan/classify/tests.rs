@@ -206,6 +206,14 @@ fn ways() -> Vec<Way> {
         { "app": "1", "id": 1, "name": "a", "image": "acme/web:v1", "status": "running" },
         { "app": "1", "id": 2, "name": "b", "image": "acme/web:v0", "status": "running" },
     ] });
+    let same = json!({ "apps": { "1": { "services": [
+        { "serviceId": 1, "serviceName": "a", "imageName": "acme/web:v0" },
+        { "serviceId": 2, "serviceName": "b", "imageName": "acme/web:v0" },
+    ] } } });
+    let same_report = json!({ "services": [
+        { "app": "1", "id": 1, "name": "a", "image": "acme/web:v1", "status": "running" },
+        { "app": "1", "id": 2, "name": "b", "image": "docker.io/acme/web:v1", "status": "running" },
+    ] });
     let reports = |tag: &str, status: &str| json!({ "services": [reported(&format!("acme/web:{tag}"), status)] });
     let failed_on_it = json!({ "services": [reported("acme/web:v1b", "running")], "updates": failed() });
     let by_id = json!({ "services": [reported("sha256:0123", "running")] });
@@ -222,6 +230,7 @@ fn ways() -> Vec<Way> {
         ("the entry no longer applies", outdated, reports("v1b", "exited"), None),
         ("never the target", older(json!({ "previous": "docker.io/acme/web:v2" })), reports("v2", "running"), None),
         ("services that run different images", mixed, mixed_report, None),
+        ("services that run the same one", same, same_report, Some("v1")),
         (
             "a verdict on an image that it left",
             older(json!({ "rollout": "web-v2", "rolledBack": true })),
