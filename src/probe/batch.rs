@@ -24,13 +24,9 @@ pub struct Finished {
 /// whole batch.
 #[must_use]
 pub fn is_ours(results: &[Finished], instant: Duration) -> bool {
-    let silent = |result: &Finished| match result.outcome {
-        Outcome::Failed { reason, .. } => reason.might_be_ours(),
-        Outcome::Passed | Outcome::Unknown { .. } => false,
-    };
     let (first, last) = (results.iter().map(|result| result.at).min(), results.iter().map(|result| result.at).max());
     results.len() >= MIN_ALL
-        && results.iter().all(silent)
+        && results.iter().all(|result| result.outcome.is_silence())
         && last.zip(first).is_some_and(|(last, first)| last - first <= instant)
 }
 
@@ -48,17 +44,13 @@ pub fn reconsider(results: &mut [Finished], instant: Duration) {
 /// The results of a batch as they count while some are still to come: as long as nothing came back from anybody, it can't be
 /// told yet whose fault that is, and nobody has a result. Once all have come, see [`reconsider`].
 pub fn settle(results: &mut [Option<Finished>], instant: Duration) {
-    let silent = |result: &Finished| match &result.outcome {
-        Outcome::Failed { reason, .. } => reason.might_be_ours(),
-        Outcome::Passed | Outcome::Unknown { .. } => false,
-    };
     let mut come: Vec<Finished> = results.iter().flatten().cloned().collect();
     if come.len() == results.len() {
         reconsider(&mut come, instant);
         for (result, reconsidered) in results.iter_mut().zip(come) {
             *result = Some(reconsidered);
         }
-    } else if results.len() >= MIN_ALL && come.iter().all(silent) {
+    } else if results.len() >= MIN_ALL && come.iter().all(|result| result.outcome.is_silence()) {
         results.fill(None);
     }
 }

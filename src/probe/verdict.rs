@@ -96,6 +96,15 @@ impl Outcome {
         Self::Unknown { reason, message: clean(message.as_ref()) }
     }
 
+    /// Nothing came back at all, which may be the device's fault or ours.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        match self {
+            Self::Failed { reason, .. } => reason.might_be_ours(),
+            Self::Passed | Self::Unknown { .. } => false,
+        }
+    }
+
     /// In one word: `Passed`, or the reason.
     #[must_use]
     pub fn label(&self) -> &'static str {

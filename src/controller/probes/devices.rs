@@ -79,7 +79,7 @@ impl Found {
         match &finished.outcome {
             // That it can't be seen now doesn't take back what was seen.
             Outcome::Unknown { .. } if passed => {}
-            Outcome::Failed { reason, .. } if passed && reason.might_be_ours() => {
+            Outcome::Failed { .. } if passed && finished.outcome.is_silence() => {
                 self.silent.get_or_insert(finished);
             }
             Outcome::Passed | Outcome::Failed { .. } | Outcome::Unknown { .. } => {
@@ -192,9 +192,8 @@ fn next_look(found: &Found, look: Look, check: &Check) -> Option<Duration> {
     let again = look == Look::Again && !matches!(check.kind, Kind::Job(_));
     match found.last.as_ref().map(|last| &last.outcome) {
         None => Some(check.schedule.initial_delay()),
-        Some(Outcome::Unknown { .. }) => Some(RETRY.max(check.schedule.interval())),
-        // As long as it isn't believed: all fell silent at once.
-        Some(Outcome::Failed { .. }) => Some(RETRY.max(check.schedule.interval())),
+        // A failure, as long as it isn't believed: all fell silent at once.
+        Some(Outcome::Unknown { .. } | Outcome::Failed { .. }) => Some(RETRY.max(check.schedule.interval())),
         Some(Outcome::Passed) => again.then(|| RECHECK.max(check.schedule.interval())),
     }
 }

@@ -36,8 +36,7 @@ type Known<'a> = (Option<&'a Finished>, Option<&'a Finished>);
 /// batch has answered since; until then they are as they were.
 fn since_they_passed(known: &[Known<'_>]) -> Vec<Option<Finished>> {
     let answered = |last: &Finished| match &last.outcome {
-        Outcome::Passed => true,
-        Outcome::Failed { reason, .. } => !reason.might_be_ours(),
+        Outcome::Passed | Outcome::Failed { .. } => !last.outcome.is_silence(),
         Outcome::Unknown { .. } => false,
     };
     let heard = known.iter().filter_map(|(last, _)| last.filter(|last| answered(last))).map(|last| last.at).max();
