@@ -8,6 +8,7 @@
 //! shares are strings ("20%"), no floats, every list has a bound, every verb that a person has is a field of a
 //! spec.
 
+pub mod act;
 pub mod check;
 pub mod condition;
 pub mod device;

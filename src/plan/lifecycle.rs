@@ -34,6 +34,7 @@ pub(crate) fn run(pass: &mut Pass<'_>) {
     if pass.observed.rollout.status.is_none() {
         status::created(pass);
     }
+    status::acted(pass);
     match (rollout.spec.desired_state, pass.status.phase) {
         (DesiredState::RolledBack, phase) if phase != Phase::RolledBack && pass.status.rollback_time.is_none() => {
             rollback::begin(pass, "a person asked for it");

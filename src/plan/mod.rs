@@ -132,6 +132,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) requeue_at: Option<Timestamp>,
     pub(crate) conflicts: i32,
     pub(crate) not_back: Option<String>,
+    /// The line of history about what a person did, if this pass has one.
+    pub(crate) told: Option<&'static str>,
 }
 
 impl<'a> Pass<'a> {
@@ -150,6 +152,7 @@ impl<'a> Pass<'a> {
             requeue_at: None,
             conflicts: 0,
             not_back: None,
+            told: None,
         }
     }
 

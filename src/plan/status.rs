@@ -1,5 +1,6 @@
 //! Message, conditions and history; and whether any of it is worth a write.
 
+use crate::api::act::Act;
 use crate::api::condition::{self, Condition, truncate};
 use crate::api::rollout::{
     BatchStatus, FailedDevice, HistoryEntry, ImageRolloutStatus, Phase, TriggerType, UncheckedDevice,
@@ -26,6 +27,7 @@ pub(crate) fn created(pass: &mut Pass<'_>) {
     let spec = pass.spec();
     let trigger = match &spec.trigger {
         Some(trigger) => match (trigger.type_, &trigger.receiver) {
+            (TriggerType::Manual, _) if let Some(act) = Act::of(&pass.observed.rollout.metadata) => act.who_and_why(),
             (TriggerType::Webhook, Some(receiver)) => format!("a push ({receiver})"),
             (TriggerType::Webhook, None) => "a push".into(),
             (TriggerType::Poll, _) => "the registry's list of tags".into(),
@@ -38,6 +40,41 @@ pub(crate) fn created(pass: &mut Pass<'_>) {
     note(pass, "RolloutCreated", format!("{image} for policy {}, by {trigger}", spec.policy_ref.name));
     // Until it starts, and may know better.
     pass.status.image = Some(image);
+}
+
+/// What people's acts are called in the history.
+const ACTS: [&str; 6] = [
+    "RolloutPaused",
+    "RolloutResumed",
+    "BatchApproved",
+    "CancelRequested",
+    "RollbackRequested",
+    "DeviceRollbackRequested",
+];
+
+/// A line for what a person did since the last pass, where they left word of it.
+pub(crate) fn acted(pass: &mut Pass<'_>) {
+    let metadata = &pass.observed.rollout.metadata;
+    let seen = pass.old.observed_generation.unwrap_or_default();
+    let now = metadata.generation.unwrap_or_default();
+    // Of a later change that left the annotation as it was, nothing is said.
+    let Some(act) = Act::of(metadata).filter(|act| seen < act.generation && act.generation <= now) else { return };
+    let Some(type_) = ACTS.into_iter().find(|type_| *type_ == act.verb) else { return };
+    let spec = pass.spec();
+    let what = match type_ {
+        "BatchApproved" => format!("up to batch {}, ", spec.approved_batches.unwrap_or_default()),
+        "DeviceRollbackRequested" => spec.roll_back_devices.last().map(|name| format!("{name}, ")).unwrap_or_default(),
+        _ => String::new(),
+    };
+    note(pass, type_, format!("{what}by {}", act.who_and_why()));
+    pass.told = Some(type_);
+}
+
+/// As [`note`], unless a person's own word on it came in this pass.
+fn note_unless_told(pass: &mut Pass<'_>, type_: &str, message: String) {
+    if pass.told != Some(type_) {
+        note(pass, type_, message);
+    }
 }
 
 /// Adds a line to the history. Once its status is stored, the controller publishes it as an Event.
@@ -155,7 +192,7 @@ pub(crate) fn finish(pass: &mut Pass<'_>) {
 fn changed_phase(pass: &mut Pass<'_>, before: Phase, after: Phase) {
     let message = pass.status.message.clone();
     match after {
-        Phase::Paused => note(pass, "RolloutPaused", "a person paused it".into()),
+        Phase::Paused => note_unless_told(pass, "RolloutPaused", "a person paused it".into()),
         Phase::Completed => note(pass, "RolloutCompleted", message),
         Phase::RolledBack => note(pass, "RolloutRolledBack", message),
         Phase::Cancelled => note(pass, "RolloutCancelled", message),
@@ -168,11 +205,11 @@ fn changed_phase(pass: &mut Pass<'_>, before: Phase, after: Phase) {
         | Phase::Halted
         | Phase::RollingBack => match before {
             Phase::Paused if !matches!(after, Phase::RollingBack | Phase::Halted) => {
-                note(pass, "RolloutResumed", "a person resumed it".into());
+                note_unless_told(pass, "RolloutResumed", "a person resumed it".into());
             }
             Phase::Halted if !matches!(after, Phase::RollingBack | Phase::Halted) => {
                 let seen = pass.spec().acknowledged_failures;
-                note(pass, "RolloutResumed", format!("a person acknowledged {seen} failures"));
+                note_unless_told(pass, "RolloutResumed", format!("a person acknowledged {seen} failures"));
             }
             _ => {}
         },

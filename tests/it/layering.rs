@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("registry", &["api"]),
     ("plan", &["api", "registry"]),
+    ("verbs", &["api", "registry"]),
     ("clock", &[]),
     ("shutdown", &[]),
     ("kubeclient", &[]),

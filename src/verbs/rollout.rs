@@ -1,0 +1,266 @@
+//! Verbs on a rollout that is there.
+
+use serde_json::{Value, json};
+
+use super::{Decision, Effect, Person, Verb, patch};
+use crate::api::ImageRollout;
+use crate::api::policy::StrategyType;
+use crate::api::rollout::{DesiredState, ImageRolloutStatus, Phase, Totals};
+
+/// Most devices that can be named in a rollout; the bound of the CRD.
+const MAX_DEVICES: usize = 1000;
+
+/// A verb that doesn't fit where the rollout stands.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Conflict {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why the verb doesn't fit, and what does.
+    pub text: String,
+}
+
+/// What `verb` comes to for `rollout`.
+///
+/// # Errors
+/// When it doesn't fit where the rollout stands.
+pub fn decide(rollout: &ImageRollout, verb: &Verb, person: &Person) -> Result<Decision, Conflict> {
+    let view = View::of(rollout);
+    let step = match verb {
+        Verb::Pause => view.pause(),
+        Verb::Resume => view.resume(),
+        Verb::Approve { batch } => view.approve(*batch),
+        Verb::Cancel => view.cancel(),
+        Verb::RollBack => view.roll_back(),
+        Verb::RollBackDevice { device } => view.roll_back_device(device),
+    }?;
+    Ok(match step {
+        Step::Already(text) => Decision::Already { text },
+        Step::Change(spec, effect) => {
+            Decision::Change { patch: patch(rollout, &spec, &person.act(verb.event(), rollout)), effect }
+        }
+    })
+}
+
+enum Step {
+    Change(Value, Effect),
+    Already(String),
+}
+
+type Decided = Result<Step, Conflict>;
+
+struct View<'a> {
+    rollout: &'a ImageRollout,
+    name: &'a str,
+    status: Option<&'a ImageRolloutStatus>,
+    phase: Phase,
+    totals: Option<&'a Totals>,
+}
+
+impl<'a> View<'a> {
+    fn of(rollout: &'a ImageRollout) -> Self {
+        let status = rollout.status.as_ref();
+        Self {
+            rollout,
+            name: rollout.metadata.name.as_deref().unwrap_or_default(),
+            status,
+            phase: status.map(|status| status.phase).unwrap_or_default(),
+            totals: status.and_then(|status| status.totals.as_ref()),
+        }
+    }
+
+    fn conflict<T>(&self, text: String) -> Result<T, Conflict> {
+        Err(Conflict { phase: self.phase, text })
+    }
+
+    /// Refuses what only makes sense while the rollout may still go forward.
+    fn going(&self, verb: &str) -> Result<(), Conflict> {
+        let Self { name, phase, .. } = *self;
+        match self.rollout.spec.desired_state {
+            DesiredState::RolledBack => {
+                return self.conflict(format!("rollout {name} goes back ({phase}): there is nothing to {verb}"));
+            }
+            DesiredState::Cancelled => {
+                return self.conflict(format!("rollout {name} is cancelled ({phase}): there is nothing to {verb}"));
+            }
+            DesiredState::Active => {}
+        }
+        if phase == Phase::RollingBack {
+            return self.conflict(format!("rollout {name} goes back ({phase}): there is nothing to {verb}"));
+        }
+        if phase.is_terminal() {
+            return self.conflict(format!("rollout {name} has ended ({phase}): there is nothing to {verb}"));
+        }
+        Ok(())
+    }
+
+    /// Devices that could still move forward.
+    fn ahead(&self) -> Option<i32> {
+        self.totals.map(|totals| (totals.devices - totals.updated - totals.rolled_back).max(0))
+    }
+
+    fn running(&self) -> Option<i32> {
+        self.totals.map(|totals| totals.updated)
+    }
+
+    fn pause(&self) -> Decided {
+        self.going("pause")?;
+        if self.rollout.spec.paused {
+            return Ok(Step::Already(format!("rollout {} is paused already", self.name)));
+        }
+        let text = match (self.ahead(), self.running()) {
+            (Some(ahead), Some(running)) => {
+                format!("{}; {} it", wait(ahead), keep(running))
+            }
+            _ => "no device moves forward until it is resumed".into(),
+        };
+        Ok(Step::Change(json!({ "paused": true }), Effect { devices: self.ahead(), text }))
+    }
+
+    fn resume(&self) -> Decided {
+        self.going("resume")?;
+        let halted = self.status.and_then(|status| status.halted.as_ref());
+        let spec = &self.rollout.spec;
+        // Told already, and the controller has not seen it yet.
+        let halted = halted.filter(|halted| halted.failures > spec.acknowledged_failures);
+        let (change, cause) = match (spec.paused, halted) {
+            (false, None) => {
+                return Ok(Step::Already(format!(
+                    "rollout {} is neither paused nor halted ({})",
+                    self.name, self.phase
+                )));
+            }
+            (true, None) => (json!({ "paused": false }), String::new()),
+            (paused, Some(halted)) => {
+                let mut change = json!({ "acknowledgedFailures": halted.failures });
+                if paused {
+                    change["paused"] = json!(false);
+                }
+                (change, format!("; {} failures are acknowledged", halted.failures))
+            }
+        };
+        let text = match self.ahead() {
+            Some(ahead) => format!("{ahead} devices that don't run it yet may go on{cause}"),
+            None => format!("it goes on{cause}"),
+        };
+        Ok(Step::Change(change, Effect { devices: self.ahead(), text }))
+    }
+
+    fn approve(&self, batch: Option<usize>) -> Decided {
+        self.going("approve")?;
+        let batches = self.status.map(|status| status.batches.as_slice()).unwrap_or_default();
+        let open = self.status.map_or(0, |status| usize::try_from(status.current_batch).unwrap_or_default());
+        let wanted = batch.unwrap_or(open + 1);
+        if wanted == 0 || (!batches.is_empty() && batch.is_some_and(|batch| batch > batches.len())) {
+            return self.conflict(format!("rollout {} has batches 1 to {}", self.name, batches.len()));
+        }
+        if wanted <= open || (!batches.is_empty() && wanted > batches.len()) {
+            return Ok(Step::Already(format!("batch {open} of rollout {} is open already", wanted.min(open))));
+        }
+        if self.approved() >= wanted {
+            return Ok(Step::Already(format!("batch {wanted} of rollout {} is approved already", self.name)));
+        }
+        let inside = batches.get(open..wanted).unwrap_or_default();
+        let devices = (!inside.is_empty()).then(|| inside.iter().map(|batch| batch.devices).sum());
+        let text = match (inside.last(), devices) {
+            (Some(batch), Some(devices)) => format!("batch {wanted} ({}) may open: {devices} devices", batch.size),
+            _ => format!("batch {wanted} may open"),
+        };
+        Ok(Step::Change(json!({ "approvedBatches": self.up_to_the_next(wanted) }), Effect { devices, text }))
+    }
+
+    /// The batches that open without a word after `wanted` must not wait because it was approved.
+    fn up_to_the_next(&self, wanted: usize) -> usize {
+        if self.strategy() == Some(StrategyType::Manual) {
+            return wanted;
+        }
+        let batches = self.status.map(|status| status.batches.as_slice()).unwrap_or_default();
+        let unasked = batches.iter().skip(wanted).take_while(|batch| !batch.approval).count();
+        wanted + unasked
+    }
+
+    fn strategy(&self) -> Option<StrategyType> {
+        self.status.and_then(|status| status.plan.as_ref()).map(|plan| plan.strategy)
+    }
+
+    /// How many batches may open, as the planner counts them.
+    fn approved(&self) -> usize {
+        let batches = self.status.map(|status| status.batches.as_slice()).unwrap_or_default();
+        match self.rollout.spec.approved_batches {
+            Some(approved) => usize::try_from(approved).unwrap_or_default(),
+            None if self.strategy() == Some(StrategyType::Manual) => 0,
+            // What waits for approval is approved one by one; all before the first that does may open.
+            None => batches.iter().position(|batch| batch.approval).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn cancel(&self) -> Decided {
+        if self.rollout.spec.desired_state == DesiredState::Cancelled {
+            return Ok(Step::Already(format!("rollout {} is cancelled already", self.name)));
+        }
+        self.going("cancel")?;
+        let text = match (self.ahead(), self.running()) {
+            (Some(ahead), Some(running)) => format!("{ahead} devices never get it; {} it", keep(running)),
+            _ => "it ends before it started".into(),
+        };
+        Ok(Step::Change(json!({ "desiredState": "Cancelled" }), Effect { devices: self.ahead(), text }))
+    }
+
+    fn roll_back(&self) -> Decided {
+        if self.rollout.spec.desired_state == DesiredState::RolledBack
+            || matches!(self.phase, Phase::RollingBack | Phase::RolledBack)
+        {
+            return Ok(Step::Already(format!("rollout {} goes back already ({})", self.name, self.phase)));
+        }
+        self.was_started("roll back")?;
+        let devices = self.totals.map(|totals| (totals.released - totals.rolled_back).max(0));
+        let text = match devices {
+            Some(devices) => format!("{devices} devices go back, each to its own previous image"),
+            None => "nothing was released: it ends".into(),
+        };
+        Ok(Step::Change(json!({ "desiredState": "RolledBack" }), Effect { devices, text }))
+    }
+
+    fn roll_back_device(&self, device: &str) -> Decided {
+        let spec = &self.rollout.spec;
+        if spec.desired_state == DesiredState::RolledBack
+            || matches!(self.phase, Phase::RollingBack | Phase::RolledBack)
+        {
+            return Ok(Step::Already(format!("every device of rollout {} goes back ({})", self.name, self.phase)));
+        }
+        if spec.roll_back_devices.iter().any(|named| named == device) {
+            return Ok(Step::Already(format!("device {device} goes back already")));
+        }
+        self.was_started("roll back")?;
+        if spec.roll_back_devices.len() >= MAX_DEVICES {
+            return self.conflict(format!(
+                "rollout {} sends {MAX_DEVICES} single devices back, and no more can be named: roll all of it back",
+                self.name
+            ));
+        }
+        let mut devices = spec.roll_back_devices.clone();
+        devices.push(device.to_owned());
+        let text = format!("device {device} goes back to its own previous image");
+        Ok(Step::Change(json!({ "rollBackDevices": devices }), Effect { devices: Some(1), text }))
+    }
+
+    /// Refuses what makes no sense for a rollout that ended without having told anybody anything.
+    fn was_started(&self, verb: &str) -> Result<(), Conflict> {
+        let has_plan = self.status.is_some_and(|status| status.plan.is_some());
+        if self.phase.is_terminal() && !has_plan {
+            return self.conflict(format!(
+                "rollout {} ended before anything was released ({}): there is nothing to {verb}",
+                self.name, self.phase
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn keep(running: i32) -> String {
+    if running == 1 { "1 device that runs it keeps".into() } else { format!("{running} devices that run it keep") }
+}
+
+fn wait(ahead: i32) -> String {
+    if ahead == 1 { "1 device waits".into() } else { format!("{ahead} devices wait") }
+}

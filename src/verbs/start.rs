@@ -1,0 +1,107 @@
+//! Rollouts that a person makes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
+use kube::{Resource as _, ResourceExt as _};
+use sha2::{Digest as _, Sha256};
+
+use super::{Conflict, Person};
+use crate::api::act::Act;
+use crate::api::condition::truncate;
+use crate::api::policy::StrategyType;
+use crate::api::rollout::{DesiredState, ImageRolloutSpec, ImageSpec, Phase, PolicyRef, Trigger, TriggerType};
+use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy, POLICY_LABEL, ROLLOUT_FINALIZER};
+use crate::registry::intake::first_name;
+
+/// Longest actor of a trigger; the bound of the CRD.
+const MAX_ACTOR: usize = 253;
+
+/// The rollout of an image for a policy. It has the name that a push of the same tag would give it, so the two are one.
+#[must_use]
+pub fn start(policy: &ImageUpdatePolicy, image: &ImageRef, person: &Person) -> ImageRollout {
+    let name = policy.name_any();
+    // Without a tag the digest is all that tells one image of the repository from another.
+    let rollout = match (&image.tag, &image.digest) {
+        (None, Some(digest)) => named(&name, &[&image.repository, digest]),
+        (Some(_) | None, _) => first_name(&name, image),
+    };
+    let mut rollout = build(rollout, &name, image_spec(image), person, "RolloutStarted");
+    rollout.metadata.namespace = policy.namespace();
+    // It goes with its policy, but doesn't hold it back: that takes a right that few people have.
+    let owner = policy.owner_ref(&()).map(|owner| OwnerReference { controller: None, ..owner });
+    rollout.metadata.owner_references = owner.map(|owner| vec![owner]);
+    if policy.spec.strategy.type_ == StrategyType::Manual {
+        rollout.spec.approved_batches = Some(0);
+    }
+    rollout
+}
+
+fn image_spec(image: &ImageRef) -> ImageSpec {
+    let ImageRef { repository, tag, digest } = image.clone();
+    ImageSpec { repository, tag, digest }
+}
+
+/// Another rollout of the same image, after one that ended without success. Its name follows from the first's UID, so that
+/// asking twice makes one.
+///
+/// # Errors
+/// When the first has not ended, or has succeeded.
+pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Conflict> {
+    let name = rollout.name_any();
+    let phase = rollout.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    if phase == Phase::Completed {
+        let text = format!("rollout {name} has succeeded ({phase}): there is nothing to try again");
+        return Err(Conflict { phase, text });
+    }
+    if !phase.is_terminal() {
+        let text = format!("rollout {name} has not ended ({phase}): resume it, or cancel it first");
+        return Err(Conflict { phase, text });
+    }
+    let policy = rollout.spec.policy_ref.name.as_str();
+    let uid = rollout.uid().unwrap_or_default();
+    let again = named(policy, &["retry", &name, &uid]);
+    let mut again = build(again, policy, rollout.spec.image.clone(), person, "RolloutRetried");
+    again.metadata.namespace = rollout.namespace();
+    let owners = rollout.owner_references().iter().cloned();
+    let owners: Vec<_> = owners.map(|owner| OwnerReference { block_owner_deletion: None, ..owner }).collect();
+    again.metadata.owner_references = (!owners.is_empty()).then_some(owners);
+    again.spec.approved_batches = rollout.spec.approved_batches.map(|_| 0);
+    Ok(again)
+}
+
+/// The policy's name and ten hexadecimal digits: at most 59 characters.
+fn named(policy: &str, parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update(b"\n");
+    }
+    let digits: String = hash.finalize().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    format!("{policy}-{digits}")
+}
+
+fn build(name: String, policy: &str, image: ImageSpec, person: &Person, verb: &str) -> ImageRollout {
+    let spec = ImageRolloutSpec {
+        policy_ref: PolicyRef { name: policy.to_owned() },
+        image,
+        trigger: Some(Trigger {
+            type_: TriggerType::Manual,
+            receiver: None,
+            delivery_id: None,
+            actor: Some(truncate(person.name.clone(), MAX_ACTOR)),
+            time: Some(MicroTime(person.time)),
+        }),
+        paused: false,
+        not_before: None,
+        approved_batches: None,
+        acknowledged_failures: 0,
+        roll_back_devices: Vec::new(),
+        desired_state: DesiredState::Active,
+    };
+    let mut rollout = ImageRollout::new(&name, spec);
+    rollout.labels_mut().insert(POLICY_LABEL.into(), policy.to_owned());
+    rollout.finalizers_mut().push(ROLLOUT_FINALIZER.into());
+    // The first generation of an object is 1.
+    let act = Act { generation: 1, ..person.act(verb, &rollout) };
+    rollout.annotations_mut().extend(act.annotation().into_iter().map(|(key, value)| (key.to_owned(), value)));
+    rollout
+}

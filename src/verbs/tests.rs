@@ -1,0 +1,237 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::rollout::Phase;
+use crate::api::{ImageUpdatePolicy, POLICY_LABEL, ROLLOUT_FINALIZER};
+
+fn jane(reason: Option<&str>) -> Person {
+    Person { name: "jane".into(), reason: reason.map(Into::into), time: "2026-01-02T03:04:05.678Z".parse().unwrap() }
+}
+
+/// Ten devices in batches of one, four and five; the first is done, the second is under way.
+fn rollout(spec: &Value, status: &Value) -> ImageRollout {
+    let mut rollout = json!({
+        "metadata": {"name": "app-1", "namespace": "plant", "uid": "u-1", "generation": 4, "resourceVersion": "77"},
+        "spec": {"policyRef": {"name": "app"}, "image": {"repository": "docker.io/acme/app", "tag": "v2"}},
+        "status": {
+            "phase": "Progressing", "currentBatch": 2,
+            "totals": {"devices": 10, "released": 5, "updated": 3, "healthy": 3, "failed": 0, "rolledBack": 0, "deferred": 0},
+            "batches": [
+                {"size": "10%", "boundary": "0", "devices": 1}, {"size": "50%", "boundary": "1", "devices": 4},
+                {"size": "100%", "boundary": "2", "devices": 5},
+            ],
+            "plan": {
+                "startTime": "2026-01-01T00:00:00Z", "devicesAtStart": 10, "devices": {"selector": {}}, "offer": "Tag",
+                "strategy": "Staged", "failurePolicy": {}, "updateDeadline": "15m", "offlineAfter": "10m",
+            },
+        },
+    });
+    merge(&mut rollout["spec"], spec);
+    merge(&mut rollout["status"], status);
+    serde_json::from_value(rollout).expect("a rollout")
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    for (key, value) in from.as_object().expect("an object") {
+        if value.is_object() && into[key].is_object() {
+            merge(&mut into[key], value);
+        } else {
+            into[key] = value.clone();
+        }
+    }
+}
+
+fn change(rollout: &ImageRollout, verb: &Verb) -> (Value, Effect) {
+    match decide(rollout, verb, &jane(None)).expect("it fits") {
+        Decision::Change { patch, effect } => (patch["spec"].clone(), effect),
+        Decision::Already { text } => panic!("already: {text}"),
+    }
+}
+
+fn already(rollout: &ImageRollout, verb: &Verb) -> String {
+    match decide(rollout, verb, &jane(None)).expect("it fits") {
+        Decision::Change { patch, .. } => panic!("a change: {patch}"),
+        Decision::Already { text } => text,
+    }
+}
+
+fn conflict(rollout: &ImageRollout, verb: &Verb) -> Conflict {
+    decide(rollout, verb, &jane(None)).expect_err("a conflict")
+}
+
+fn going() -> ImageRollout {
+    rollout(&json!({}), &json!({}))
+}
+
+fn device(name: &str) -> Verb {
+    Verb::RollBackDevice { device: name.into() }
+}
+
+#[test]
+fn what_each_changes_and_for_how_many() {
+    let effect = |devices, text: &str| Effect { devices: Some(devices), text: text.into() };
+    for (verb, spec, expected) in [
+        (Verb::Pause, json!({"paused": true}), effect(7, "7 devices wait; 3 devices that run it keep it")),
+        (
+            Verb::Cancel,
+            json!({"desiredState": "Cancelled"}),
+            effect(7, "7 devices never get it; 3 devices that run it keep it"),
+        ),
+        (
+            Verb::RollBack,
+            json!({"desiredState": "RolledBack"}),
+            effect(5, "5 devices go back, each to its own previous image"),
+        ),
+        (device("d1"), json!({"rollBackDevices": ["d1"]}), effect(1, "device d1 goes back to its own previous image")),
+    ] {
+        assert_eq!(change(&going(), &verb), (spec, expected), "{verb:?}");
+    }
+    let two = rollout(&json!({"rollBackDevices": ["d0"]}), &json!({}));
+    assert_eq!(change(&two, &device("d1")).0, json!({"rollBackDevices": ["d0", "d1"]}));
+    let unstarted = rollout(&json!({}), &json!({"phase": "Pending", "totals": null, "plan": null, "batches": []}));
+    assert_eq!(change(&unstarted, &Verb::Pause).1.devices, None);
+}
+
+#[test]
+fn on_what_it_was_decided_and_by_whom() {
+    let decision = decide(&going(), &Verb::Pause, &jane(Some("too slow"))).unwrap();
+    let Decision::Change { patch, .. } = decision else { panic!("{decision:?}") };
+    assert_eq!(patch["metadata"]["resourceVersion"], "77");
+    let act: Act =
+        serde_json::from_str(patch["metadata"]["annotations"]["tranche.dev/last-act"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (act.verb.as_str(), act.by.as_str(), act.reason.as_deref()),
+        ("RolloutPaused", "jane", Some("too slow"))
+    );
+    assert_eq!((act.generation, act.time.0.to_string()), (5, "2026-01-02T03:04:05Z".into()));
+}
+
+#[test]
+fn a_second_time_changes_nothing() {
+    for (spec, status, verb) in [
+        (json!({"paused": true}), json!({}), Verb::Pause),
+        (json!({}), json!({}), Verb::Resume),
+        (
+            json!({"acknowledgedFailures": 2}),
+            json!({"halted": {"time": "2026-01-01T00:00:00Z", "batch": 1, "failures": 2}}),
+            Verb::Resume,
+        ),
+        (json!({"desiredState": "Cancelled"}), json!({}), Verb::Cancel),
+        (json!({"desiredState": "Cancelled"}), json!({"phase": "Cancelled"}), Verb::Cancel),
+        (json!({"desiredState": "RolledBack"}), json!({}), Verb::RollBack),
+        (json!({}), json!({"phase": "RollingBack"}), Verb::RollBack),
+        (json!({"rollBackDevices": ["d1"]}), json!({}), device("d1")),
+        (json!({"desiredState": "RolledBack"}), json!({}), device("d1")),
+        (json!({}), json!({}), Verb::Approve { batch: Some(2) }),
+        (json!({"approvedBatches": 3}), json!({}), Verb::Approve { batch: Some(3) }),
+    ] {
+        already(&rollout(&spec, &status), &verb);
+    }
+}
+
+#[test]
+fn what_does_not_fit_says_where_it_stands() {
+    let forward = [Verb::Pause, Verb::Resume, Verb::Approve { batch: None }, Verb::Cancel];
+    for phase in ["Completed", "RolledBack", "Superseded", "Failed", "RollingBack"] {
+        let rollout = rollout(&json!({}), &json!({"phase": phase}));
+        for verb in &forward {
+            let Conflict { phase: at, text } = conflict(&rollout, verb);
+            assert_eq!(at.as_str(), phase);
+            assert!(text.contains(phase) && text.contains("app-1"), "{text}");
+        }
+    }
+    let cancelled = rollout(&json!({"desiredState": "Cancelled"}), &json!({}));
+    assert!(conflict(&cancelled, &Verb::Pause).text.contains("cancelled"));
+    let never = rollout(&json!({}), &json!({"phase": "Failed", "plan": null}));
+    assert!(conflict(&never, &Verb::RollBack).text.contains("before anything was released"));
+    conflict(&never, &device("d1"));
+    let full: Vec<String> = (0..1000).map(|number| format!("d{number}")).collect();
+    conflict(&rollout(&json!({"rollBackDevices": full}), &json!({})), &device("other"));
+    // What ended well, or was stopped, can still be taken back.
+    for phase in ["Completed", "Superseded", "Cancelled"] {
+        change(&rollout(&json!({}), &json!({"phase": phase})), &Verb::RollBack);
+    }
+}
+
+#[test]
+fn resuming_ends_a_pause_and_a_halt() {
+    let halted = json!({"phase": "Halted", "halted": {"time": "2026-01-01T00:00:00Z", "batch": 2, "failures": 2}});
+    let resumed = |spec: Value, status: &Value| change(&rollout(&spec, status), &Verb::Resume).0;
+    assert_eq!(resumed(json!({"paused": true}), &json!({})), json!({"paused": false}));
+    assert_eq!(resumed(json!({}), &halted), json!({"acknowledgedFailures": 2}));
+    assert_eq!(resumed(json!({"paused": true}), &halted), json!({"acknowledgedFailures": 2, "paused": false}));
+}
+
+#[test]
+fn approving_opens_the_next_batch_and_holds_no_other_back() {
+    let next = Verb::Approve { batch: None };
+    let manual = |open: i32, approved: i32| {
+        rollout(&json!({"approvedBatches": approved}), &json!({"currentBatch": open, "plan": {"strategy": "Manual"}}))
+    };
+    let (spec, effect) = change(&manual(0, 0), &next);
+    assert_eq!((spec, effect.devices), (json!({"approvedBatches": 1}), Some(1)));
+    already(&manual(0, 1), &next);
+    assert_eq!(change(&manual(1, 1), &next).1.text, "batch 2 (50%) may open: 4 devices");
+    assert_eq!(change(&manual(1, 1), &Verb::Approve { batch: Some(3) }).1.devices, Some(9));
+    already(&manual(3, 3), &next);
+    conflict(&manual(1, 1), &Verb::Approve { batch: Some(4) });
+    conflict(&manual(1, 1), &Verb::Approve { batch: Some(0) });
+
+    let asks = |open: i32, which: usize| {
+        let mut status = json!({"currentBatch": open, "batches": rollout_batches()});
+        status["batches"][which - 1]["approval"] = json!(true);
+        rollout(&json!({}), &status)
+    };
+    already(&asks(0, 2), &Verb::Approve { batch: Some(1) });
+    assert_eq!(change(&asks(1, 2), &next).0, json!({"approvedBatches": 3}), "the third waits for nobody");
+    assert_eq!(change(&asks(1, 2), &next).1.text, "batch 2 (50%) may open: 4 devices");
+    assert_eq!(change(&asks(2, 3), &next).0, json!({"approvedBatches": 3}));
+    already(&going(), &next);
+}
+
+fn rollout_batches() -> Value {
+    json!(going().status.expect("a status").batches)
+}
+
+fn policy(strategy: &str) -> ImageUpdatePolicy {
+    serde_json::from_value(json!({
+        "metadata": {"name": "app", "namespace": "plant", "uid": "u-2"},
+        "spec": {"image": {"pattern": "acme/app:*"}, "devices": {"selector": {}}, "strategy": {"type": strategy}},
+    }))
+    .expect("a policy")
+}
+
+#[test]
+fn starting_is_what_a_push_would_do() {
+    let image = "acme/app:v2".parse().unwrap();
+    let started = start(&policy("Staged"), &image, &jane(Some("by hand")));
+    assert_eq!(started.metadata.name, Some(crate::registry::intake::first_name("app", &image)));
+    assert_eq!(started.metadata.namespace.as_deref(), Some("plant"));
+    assert_eq!(started.metadata.labels.as_ref().unwrap()[POLICY_LABEL], "app");
+    assert_eq!(started.metadata.finalizers, Some(vec![ROLLOUT_FINALIZER.into()]));
+    assert_eq!(started.metadata.owner_references.as_ref().unwrap()[0].uid, "u-2");
+    assert_eq!(started.spec.approved_batches, None);
+    let trigger = started.spec.trigger.as_ref().unwrap();
+    assert_eq!((trigger.type_, trigger.actor.as_deref()), (crate::api::rollout::TriggerType::Manual, Some("jane")));
+    assert_eq!(Act::of(&started.metadata).unwrap().who_and_why(), "jane: by hand");
+    assert_eq!(start(&policy("Manual"), &image, &jane(None)).spec.approved_batches, Some(0));
+    let digest = |digit: char| format!("acme/app@sha256:{}", digit.to_string().repeat(64)).parse().unwrap();
+    let named = |digit: char| start(&policy("Staged"), &digest(digit), &jane(None)).metadata.name.unwrap();
+    assert_ne!(named('1'), named('2'), "without a tag the digest names it");
+}
+
+#[test]
+fn trying_again_is_one_rollout_however_often_it_is_asked_for() {
+    for phase in ["RolledBack", "Cancelled", "Superseded", "Failed"] {
+        let ended = rollout(&json!({"approvedBatches": 2}), &json!({"phase": phase}));
+        let (once, twice) = (retry(&ended, &jane(None)).unwrap(), retry(&ended, &jane(Some("again"))).unwrap());
+        assert_eq!(once.metadata.name, twice.metadata.name);
+        assert_ne!(once.metadata.name, ended.metadata.name);
+        assert_eq!((&once.spec.image, &once.spec.policy_ref), (&ended.spec.image, &ended.spec.policy_ref));
+        assert_eq!(once.spec.approved_batches, Some(0), "what was approved then is not approved now");
+    }
+    for phase in [Phase::Completed, Phase::Progressing, Phase::Halted, Phase::RollingBack] {
+        let text = retry(&rollout(&json!({}), &json!({"phase": phase})), &jane(None)).unwrap_err().text;
+        assert!(text.contains(phase.as_str()), "{text}");
+    }
+}
