@@ -25,6 +25,17 @@ pub const CONNECTED: &str = "Connected";
 /// On a device: the images it reported last are those it had been told.
 pub const IN_SYNC: &str = "InSync";
 
+/// Those that the controller and the gateway write. Others are somebody else's, and no news of ours.
+const OURS: [&str; 9] =
+    [READY, RECONCILING, STALLED, OVERLAPPED, POLLED, DEVICES_IN_CONFLICT, DEVICES_NOT_BACK, CONNECTED, IN_SYNC];
+
+/// Without what others wrote: it stays when ours is applied, so whoever compares the two would never be done.
+#[must_use]
+pub fn ours(mut conditions: Vec<Condition>) -> Vec<Condition> {
+    conditions.retain(|condition| OURS.contains(&condition.type_.as_str()));
+    conditions
+}
+
 /// A condition whose transition time is `now`; [`merge`] puts an older time back when the status did not flip.
 #[must_use]
 pub fn condition(

@@ -67,6 +67,7 @@ pub use resolution::Resolution;
 pub use subject::Subject;
 pub use validated::ValidatedPolicy;
 
+use crate::api::condition;
 use crate::api::rollout::{ImageRolloutStatus, Phase};
 
 /// What one pass over one rollout decided.
@@ -138,7 +139,8 @@ pub(crate) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn new(observed: &'a Observed<'a>, now: Timestamp) -> Self {
-        let old = observed.rollout.status.clone().unwrap_or_default();
+        let mut old = observed.rollout.status.clone().unwrap_or_default();
+        old.conditions = condition::ours(old.conditions);
         // What it writes must not look older than itself, whatever another controller's clock says.
         let start = old.plan.as_ref().map_or(now, |plan| plan.start_time.0);
         Self {

@@ -73,7 +73,8 @@ pub fn plan_policy(
     beside: &Beside,
     now: Timestamp,
 ) -> PolicyPlan {
-    let old = policy.status.clone().unwrap_or_default();
+    let mut old = policy.status.clone().unwrap_or_default();
+    old.conditions = condition::ours(old.conditions);
     let generation = policy.metadata.generation;
     let mut by_age: Vec<&ImageRollout> = rollouts.to_vec();
     by_age.sort_by_key(|rollout| Age::of(rollout));

@@ -1,7 +1,7 @@
-//! Rollouts that a person makes.
+//! Rollouts that a person makes. Owner and finalizer are the controller's to add, as for one that kubectl made.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
-use kube::{Resource as _, ResourceExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Conflict, Person};
@@ -9,7 +9,7 @@ use crate::api::act::Act;
 use crate::api::condition::truncate;
 use crate::api::policy::StrategyType;
 use crate::api::rollout::{DesiredState, ImageRolloutSpec, ImageSpec, Phase, PolicyRef, Trigger, TriggerType};
-use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy, POLICY_LABEL, ROLLOUT_FINALIZER};
+use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy, POLICY_LABEL};
 use crate::registry::intake::first_name;
 
 /// Longest actor of a trigger; the bound of the CRD.
@@ -26,9 +26,6 @@ pub fn start(policy: &ImageUpdatePolicy, image: &ImageRef, person: &Person) -> I
     };
     let mut rollout = build(rollout, &name, image_spec(image), person, "RolloutStarted");
     rollout.metadata.namespace = policy.namespace();
-    // It goes with its policy, but doesn't hold it back: that takes a right that few people have.
-    let owner = policy.owner_ref(&()).map(|owner| OwnerReference { controller: None, ..owner });
-    rollout.metadata.owner_references = owner.map(|owner| vec![owner]);
     if policy.spec.strategy.type_ == StrategyType::Manual {
         rollout.spec.approved_batches = Some(0);
     }
@@ -61,9 +58,6 @@ pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Co
     let again = named(policy, &["retry", &name, &uid]);
     let mut again = build(again, policy, rollout.spec.image.clone(), person, "RolloutRetried");
     again.metadata.namespace = rollout.namespace();
-    let owners = rollout.owner_references().iter().cloned();
-    let owners: Vec<_> = owners.map(|owner| OwnerReference { block_owner_deletion: None, ..owner }).collect();
-    again.metadata.owner_references = (!owners.is_empty()).then_some(owners);
     again.spec.approved_batches = rollout.spec.approved_batches.map(|_| 0);
     Ok(again)
 }
@@ -99,7 +93,6 @@ fn build(name: String, policy: &str, image: ImageSpec, person: &Person, verb: &s
     };
     let mut rollout = ImageRollout::new(&name, spec);
     rollout.labels_mut().insert(POLICY_LABEL.into(), policy.to_owned());
-    rollout.finalizers_mut().push(ROLLOUT_FINALIZER.into());
     // The first generation of an object is 1.
     let act = Act { generation: 1, ..person.act(verb, &rollout) };
     rollout.annotations_mut().extend(act.annotation().into_iter().map(|(key, value)| (key.to_owned(), value)));

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::rollout::Phase;
-use crate::api::{ImageUpdatePolicy, POLICY_LABEL, ROLLOUT_FINALIZER};
+use crate::api::{ImageUpdatePolicy, POLICY_LABEL};
 
 fn jane(reason: Option<&str>) -> Person {
     Person { name: "jane".into(), reason: reason.map(Into::into), time: "2026-01-02T03:04:05.678Z".parse().unwrap() }
@@ -208,8 +208,6 @@ fn starting_is_what_a_push_would_do() {
     assert_eq!(started.metadata.name, Some(crate::registry::intake::first_name("app", &image)));
     assert_eq!(started.metadata.namespace.as_deref(), Some("plant"));
     assert_eq!(started.metadata.labels.as_ref().unwrap()[POLICY_LABEL], "app");
-    assert_eq!(started.metadata.finalizers, Some(vec![ROLLOUT_FINALIZER.into()]));
-    assert_eq!(started.metadata.owner_references.as_ref().unwrap()[0].uid, "u-2");
     assert_eq!(started.spec.approved_batches, None);
     let trigger = started.spec.trigger.as_ref().unwrap();
     assert_eq!((trigger.type_, trigger.actor.as_deref()), (crate::api::rollout::TriggerType::Manual, Some("jane")));

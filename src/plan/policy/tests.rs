@@ -16,8 +16,10 @@ fn named(name: &str, created: i64, phase: &str, status: &Value) -> ImageRollout 
 fn plan(policy: &ImageUpdatePolicy, rollouts: &[ImageRollout]) -> PolicyPlan {
     let rollouts: Vec<&ImageRollout> = rollouts.iter().collect();
     let plan = plan_policy(policy, ValidatedPolicy::new(policy).as_ref(), &rollouts, &Beside::default(), at(100));
-    // Stored, it says nothing new, also later.
-    let stored = ImageUpdatePolicy { status: Some(plan.status.clone()), ..policy.clone() };
+    // Stored, it says nothing new, also later, and whatever others write beside it.
+    let mut stored = ImageUpdatePolicy { status: Some(plan.status.clone()), ..policy.clone() };
+    let theirs = condition::condition("Blessed", true, "Why", "by others", None, at(0));
+    stored.status.as_mut().unwrap().conditions.insert(0, theirs);
     let second = plan_policy(&stored, ValidatedPolicy::new(policy).as_ref(), &rollouts, &Beside::default(), at(200));
     assert!(!second.changed, "{:?}\n{:?}", plan.status, second.status);
     plan

@@ -186,6 +186,16 @@ fn what_follows_a_stop_is_told_by_its_name() {
     assert_eq!((plan.status.phase, history(&plan, "RolloutResumed")), (Phase::Halted, vec![]), "still halted");
 }
 
+#[test]
+fn what_others_write_beside_it_is_no_news() {
+    let mut fixture = running(&json!({}), &json!({}), &[in_batch("d", 1, None)]);
+    fixture.rollout.status = Some(fixture.settle().status);
+    let theirs = condition::condition("Blessed", true, "Why", "by others", None, at(0));
+    fixture.rollout.status.as_mut().unwrap().conditions.insert(0, theirs);
+    let plan = fixture.plan();
+    assert_eq!(plan.write, StatusWrite::None, "{:?}", plan.status.conditions);
+}
+
 /// A rollout of generation 5, which the controller saw last at `seen`, with an act that made generation `made`.
 fn acted(verb: &str, made: i64, seen: Option<i64>, spec: &Value) -> Vec<(String, String)> {
     let mut fixture = running(&json!({}), spec, &[in_batch("d", 1, None)]);
