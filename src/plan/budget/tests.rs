@@ -93,6 +93,16 @@ fn what_cannot_be_looked_at_is_no_verdict_and_says_so() {
 }
 
 #[test]
+fn of_one_that_has_its_verdict_no_look_is_waited_for() {
+    let mut fixture = running(&checked("web"), &json!({}));
+    let failed = fixture.views.iter_mut().find(|view| view.name == "b").expect("there");
+    failed.updates = serde_json::from_value(crate::plan::fixture::failed()).expect("verdicts");
+    find(&mut fixture, "b", Finding::Unknown("web: no way to 10.0.0.2 (NoRoute)".into()));
+    let reasons: Vec<&str> = fixture.plan().waiting_on.iter().map(|on| on.reason()).collect();
+    assert_eq!(reasons, ["AwaitingVerdicts"]);
+}
+
+#[test]
 fn a_failed_check_is_a_verdict_and_counts() {
     let mut fixture = running(&checked("web"), &json!({}));
     for (name, finding) in [
