@@ -172,6 +172,24 @@ fn a_batch_waits_for_what_its_analysis_says_after_the_soak() {
 }
 
 #[test]
+fn an_analysis_that_failed_stays_on_record_whatever_is_found_later() {
+    let analysis =
+        json!([{ "name": "errors", "analysis": { "url": "http://prometheus", "query": "errors", "max": "0" } }]);
+    let mut fixture = running(&analysis, &json!({}));
+    let found = |seconds: i64, finding| vec![BatchFinding { analysis: "errors".into(), at: at(seconds), finding }];
+    fixture.proofs.batches.insert(1, found(700, Finding::Failed("errors: before all ran it".into())));
+    assert_eq!(fixture.plan().status.batches[0].failed_analysis, None, "the batch is not complete yet");
+    fixture.proofs.batches.clear();
+    let _ = fixture.settle();
+    fixture.proofs.batches.insert(1, found(710, Finding::Failed("errors failed".into())));
+    let failed = fixture.settle().status.batches[0].failed_analysis.clone();
+    assert!(failed.is_some());
+    fixture.proofs.batches.insert(1, found(720, Finding::Passed));
+    fixture.now = at(720);
+    assert_eq!(fixture.settle().status.batches[0].failed_analysis, failed);
+}
+
+#[test]
 fn a_failed_analysis_halts_until_a_person_has_seen_it() {
     let why = "errors failed: 3 is more than 0 (Judged)";
     let bad = || Some((720, Finding::Failed(why.into())));
