@@ -8,7 +8,7 @@ use http::Request as HttpRequest;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
-use kube::{Api, Client, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -109,7 +109,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it isn't there or can't be had.
-    pub async fn get_value<K: Kind>(&self, name: &str) -> anyhow::Result<Value> {
+    pub async fn get_value<K: Kind + Clone + DeserializeOwned + std::fmt::Debug>(&self, name: &str) -> anyhow::Result<Value> {
         let path = format!("{}/{name}", K::url_path(&(), Some(&self.namespace)));
         match self.client.request::<Value>(get(&path)?).await {
             Ok(mut value) => {
@@ -124,14 +124,14 @@ impl Cluster {
     }
 
     /// That an object isn't there; with the name that was probably meant.
-    async fn missing<K: Kind>(&self, name: &str, error: kube::Error) -> Fault {
+    async fn missing<K: Kind + Clone + DeserializeOwned + std::fmt::Debug>(&self, name: &str, error: kube::Error) -> Fault {
         let plural = K::plural(&()).into_owned();
-        let api: Api<PartialObjectMeta<DynamicMeta<K>>> = Api::namespaced(self.client.clone(), &self.namespace);
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = ListParams::default().limit(LOOKED_THROUGH);
         let Ok(list) = api.list_metadata(&params).await else {
             return request::<K>("get", Some(name), &self.namespace).refused(&error);
         };
-        let names: Vec<String> = list.items.iter().map(kube::ResourceExt::name_any).collect();
+        let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
         let hint = match (close_to(name, &names), names.as_slice()) {
             (Some(close), _) => format!("; did you mean {close}?"),
             (None, []) => format!("; there is none at all: is it the right namespace (-n)? `kubectl get {plural} -A` lists all"),
@@ -215,9 +215,6 @@ impl Cluster {
         self.api::<K>().patch(name, &params, &Patch::Merge(patch)).await
     }
 }
-
-/// A stand-in by which metadata alone is listed.
-type DynamicMeta<K> = K;
 
 /// What is asked of the API server about a kind.
 #[must_use]

@@ -17,6 +17,8 @@ pub enum Code {
     NotCompleted = 5,
     /// What was waited for did not happen in time.
     TimedOut = 6,
+    /// Ctrl-C, as shells have it.
+    Interrupted = 130,
 }
 
 /// A failure with an exit code of its own.
