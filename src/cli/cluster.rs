@@ -109,7 +109,10 @@ impl Cluster {
     ///
     /// # Errors
     /// When it isn't there or can't be had.
-    pub async fn get_value<K: Kind + Clone + DeserializeOwned + std::fmt::Debug>(&self, name: &str) -> anyhow::Result<Value> {
+    pub async fn get_value<K: Kind + Clone + DeserializeOwned + std::fmt::Debug>(
+        &self,
+        name: &str,
+    ) -> anyhow::Result<Value> {
         let path = format!("{}/{name}", K::url_path(&(), Some(&self.namespace)));
         match self.client.request::<Value>(get(&path)?).await {
             Ok(mut value) => {
@@ -124,7 +127,11 @@ impl Cluster {
     }
 
     /// That an object isn't there; with the name that was probably meant.
-    async fn missing<K: Kind + Clone + DeserializeOwned + std::fmt::Debug>(&self, name: &str, error: kube::Error) -> Fault {
+    async fn missing<K: Kind + Clone + DeserializeOwned + std::fmt::Debug>(
+        &self,
+        name: &str,
+        error: kube::Error,
+    ) -> Fault {
         let plural = K::plural(&()).into_owned();
         let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), &self.namespace);
         let params = ListParams::default().limit(LOOKED_THROUGH);
@@ -134,7 +141,9 @@ impl Cluster {
         let names: Vec<String> = list.items.iter().map(ResourceExt::name_any).collect();
         let hint = match (close_to(name, &names), names.as_slice()) {
             (Some(close), _) => format!("; did you mean {close}?"),
-            (None, []) => format!("; there is none at all: is it the right namespace (-n)? `kubectl get {plural} -A` lists all"),
+            (None, []) => {
+                format!("; there is none at all: is it the right namespace (-n)? `kubectl get {plural} -A` lists all")
+            }
             (None, few) => {
                 let more = few.len().saturating_sub(TOLD);
                 let told = few[..few.len().min(TOLD)].join(", ");

@@ -83,7 +83,10 @@ impl Request<'_> {
             let who = quoted_user(&status.message).map_or_else(|| "you".to_owned(), |user| format!("{user} (you)"));
             // Admission refuses with 403 as well; then its own words are all there is.
             if !status.message.contains(" cannot ") {
-                return Fault::new(Code::Error, format!("the API server refuses to {verb} {resource}: {}", status.message));
+                return Fault::new(
+                    Code::Error,
+                    format!("the API server refuses to {verb} {resource}: {}", status.message),
+                );
             }
             return Fault::new(
                 Code::Error,
@@ -94,7 +97,7 @@ impl Request<'_> {
                 ),
             );
         }
-        if status.is_not_found() {
+        if status.is_not_found() || status.code == 404 {
             return match name {
                 // An object that isn't there is told by its name, a kind that isn't by nothing.
                 Some(name) if status.details.as_ref().is_some_and(|details| details.name == *name) => Fault::new(
@@ -103,7 +106,9 @@ impl Request<'_> {
                 ),
                 Some(_) | None if *group == crate::api::GROUP => Fault::new(
                     Code::Error,
-                    format!("the cluster does not know {resource}: install Tranche's kinds with\n  tranche crds | kubectl apply --server-side -f -"),
+                    format!(
+                        "the cluster does not know {resource}: install Tranche's kinds with\n  tranche crds | kubectl apply --server-side -f -"
+                    ),
                 ),
                 Some(_) | None => Fault::new(Code::Error, format!("the cluster does not know {resource}")),
             };

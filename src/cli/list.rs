@@ -146,7 +146,8 @@ impl<R: Row> Sink<R> {
 
     /// Closes a list; says so where there is nothing to say.
     fn end(&self, cluster: &Cluster) -> anyhow::Result<()> {
-        const TAIL: &str = "    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n";
+        const TAIL: &str =
+            "    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n";
         match (self.output, self.count) {
             _ if self.bare => Ok(()),
             (Output::Table | Output::Wide, 0) => {

@@ -178,8 +178,7 @@ impl Table {
     /// The next rows; before the first of them the head.
     #[must_use]
     pub fn page(&mut self, rows: &[Vec<Cell>]) -> String {
-        let shown: Vec<usize> =
-            (0..self.columns.len()).filter(|at| self.all || !self.columns[*at].wide).collect();
+        let shown: Vec<usize> = (0..self.columns.len()).filter(|at| self.all || !self.columns[*at].wide).collect();
         let mut text = String::new();
         if self.widths.is_empty() {
             self.widths = self.columns.iter().map(|column| width(column.title)).collect();

@@ -98,16 +98,18 @@ fn deed((reason, count): (Reason, usize)) -> String {
 
 fn devices(old: &[DeviceReport], new: &[DeviceReport]) -> String {
     let before: BTreeMap<&str, &DeviceReport> = old.iter().map(|report| (report.device.as_str(), report)).collect();
-    let changed: Vec<&DeviceReport> = new
-        .iter()
-        .filter(|report| before.get(report.device.as_str()).is_none_or(|before| before.wait != report.wait))
-        .collect();
+    let changed = |report: &&DeviceReport| before.get(report.device.as_str()).is_none_or(|b| b.wait != report.wait);
+    // Those whose batch isn't open are all alike.
+    let (mut changed, far): (Vec<&DeviceReport>, Vec<&DeviceReport>) =
+        new.iter().filter(changed).partition(|report| report.wait.reason() != "BatchNotOpen");
+    let told = changed.len().min(TOLD);
+    changed.extend(far);
     let mut text = String::new();
-    for report in changed.iter().take(TOLD) {
+    for report in changed.iter().take(told) {
         text += &format!("  device   {}\n", super::rollouts::why::sentence(report));
     }
     let mut rest: BTreeMap<&str, usize> = BTreeMap::new();
-    for report in changed.iter().skip(TOLD) {
+    for report in changed.iter().skip(told) {
         *rest.entry(report.wait.reason()).or_default() += 1;
     }
     if !rest.is_empty() {

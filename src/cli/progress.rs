@@ -32,7 +32,14 @@ impl Shares {
         let BatchStatus { devices, released, healthy, failed, rolled_back, deferred, .. } = batch;
         // Who failed may have been sent back as well.
         let updating = (released - healthy - failed.max(rolled_back)).max(0);
-        Self { devices: *devices, healthy: *healthy, failed: *failed, updating, deferred: *deferred, back: *rolled_back }
+        Self {
+            devices: *devices,
+            healthy: *healthy,
+            failed: *failed,
+            updating,
+            deferred: *deferred,
+            back: *rolled_back,
+        }
     }
 
     /// The bar: one cell for a share of the devices; who is there at all has a cell.

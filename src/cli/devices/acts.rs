@@ -95,7 +95,11 @@ pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
             return Err(Fault::new(Code::Conflict, text).into());
         }
         (None, several) => {
-            let text = format!("several rollouts have told device {} an image: name one by --rollout: {}", args.device, several.join(", "));
+            let text = format!(
+                "several rollouts have told device {} an image: name one by --rollout: {}",
+                args.device,
+                several.join(", ")
+            );
             return Err(Fault::new(Code::Conflict, text).into());
         }
     };

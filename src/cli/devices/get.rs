@@ -41,7 +41,11 @@ fn describe(device: &Device, style: Style, now: Timestamp) -> String {
     let spec = &device.spec;
     let status = device.status.clone().unwrap_or_default();
     let held = if spec.hold { style.paint(" held: nobody moves it forward", Tone::Warn) } else { String::new() };
-    let mut text = format!("{}{}{held}\n", device.name_any(), spec.display_name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default());
+    let mut text = format!(
+        "{}{}{held}\n",
+        device.name_any(),
+        spec.display_name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default()
+    );
     let mut field = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             text += &format!("  {name:<10}{value}\n");
@@ -64,15 +68,26 @@ fn describe(device: &Device, style: Style, now: Timestamp) -> String {
         }
     };
     let declared = declared_services(&spec.apps);
-    section("Declared", declared.iter().map(|service| format!("{}/{}  {}", service.app, service.name, short_image(&service.image.to_string()))).collect());
+    section(
+        "Declared",
+        declared
+            .iter()
+            .map(|service| format!("{}/{}  {}", service.app, service.name, short_image(&service.image.to_string())))
+            .collect(),
+    );
     section(
         "Told instead",
         spec.images
             .iter()
             .map(|entry| {
-                let image = entry.image.as_ref().map_or_else(|| "what is declared".to_owned(), |image| short_image(image));
+                let image =
+                    entry.image.as_ref().map_or_else(|| "what is declared".to_owned(), |image| short_image(image));
                 let back = if entry.rolled_back { ", sent back" } else { "" };
-                let previous = entry.previous.as_ref().map(|image| format!(", before: {}", short_image(image))).unwrap_or_default();
+                let previous = entry
+                    .previous
+                    .as_ref()
+                    .map(|image| format!(", before: {}", short_image(image)))
+                    .unwrap_or_default();
                 let ago = age(Some(entry.release_time.0), now);
                 format!("{image}  by {} batch {}, {ago} ago{back}{previous}", entry.rollout, entry.batch)
             })
@@ -85,9 +100,17 @@ fn describe(device: &Device, style: Style, now: Timestamp) -> String {
             services
                 .iter()
                 .map(|service| {
-                    let health = if service.health.is_empty() { String::new() } else { format!(", {}", service.health) };
-                    let restarts = if service.restarts > 0 { format!(", {} restarts", service.restarts) } else { String::new() };
-                    format!("{}/{}  {}  {}{health}{restarts}", service.app, service.name, short_image(&service.image), service.status)
+                    let health =
+                        if service.health.is_empty() { String::new() } else { format!(", {}", service.health) };
+                    let restarts =
+                        if service.restarts > 0 { format!(", {} restarts", service.restarts) } else { String::new() };
+                    format!(
+                        "{}/{}  {}  {}{health}{restarts}",
+                        service.app,
+                        service.name,
+                        short_image(&service.image),
+                        service.status
+                    )
                 })
                 .collect(),
         ),

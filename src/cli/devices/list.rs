@@ -141,8 +141,12 @@ impl Row for Slim {
     ];
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
-        let images: Vec<String> =
-            self.spec.images.iter().map(|entry| short_image(entry.image.as_ref().unwrap_or(&entry.repository))).collect();
+        let images: Vec<String> = self
+            .spec
+            .images
+            .iter()
+            .map(|entry| short_image(entry.image.as_ref().unwrap_or(&entry.repository)))
+            .collect();
         let (state, tone) = match (self.condition(CONNECTED), self.condition(IN_SYNC)) {
             _ if self.failed() => ("Failed", Tone::Bad),
             _ if self.spec.hold => ("Held", Tone::Warn),

@@ -22,7 +22,7 @@ use crate::registry::claim::Claim;
 use crate::registry::intake::{Decision, decide};
 
 /// Devices that are named.
-const NAMED: usize = 10;
+const NAMED: usize = 5;
 
 /// What is checked.
 #[derive(Args, Debug)]
@@ -60,13 +60,22 @@ pub async fn run(args: &CheckArgs) -> anyhow::Result<()> {
 /// Which devices are the policy's, and in what batches.
 fn claims(policy: &ImageUpdatePolicy, valid: &ValidatedPolicy, devices: &[Known], world: &World) -> String {
     let name = policy.name_any();
-    let views: Vec<&DeviceView> = devices.iter().map(|known| known.view.as_ref()).filter(|view| !view.deleting).collect();
-    let selected: Vec<&&DeviceView> = views.iter().filter(|view| valid.rules.claims(&view.name, &view.labels)).collect();
-    let runs = |view: &DeviceView| view.services.iter().any(|service| valid.pattern.matches_repository(&service.image.repository));
-    let (cohort, others): (Vec<&DeviceView>, Vec<&DeviceView>) = selected.iter().copied().copied().partition(|view| runs(view));
-    let mut text = format!("policy {name} can be followed{}\n", if policy.spec.suspend { "; it is paused, so no rollout starts" } else { "" });
+    let views: Vec<&DeviceView> =
+        devices.iter().map(|known| known.view.as_ref()).filter(|view| !view.deleting).collect();
+    let selected: Vec<&&DeviceView> =
+        views.iter().filter(|view| valid.rules.claims(&view.name, &view.labels)).collect();
+    let runs = |view: &DeviceView| {
+        view.services.iter().any(|service| valid.pattern.matches_repository(&service.image.repository))
+    };
+    let (cohort, others): (Vec<&DeviceView>, Vec<&DeviceView>) =
+        selected.iter().copied().copied().partition(|view| runs(view));
+    let mut text = format!(
+        "policy {name} can be followed{}\n",
+        if policy.spec.suspend { "; it is paused, so no rollout starts" } else { "" }
+    );
     text += &format!("  pattern  {}\n", valid.pattern.as_str());
-    text += &format!("  devices  {} selected, {} of them with a service of such an image\n", selected.len(), cohort.len());
+    text +=
+        &format!("  devices  {} selected, {} of them with a service of such an image\n", selected.len(), cohort.len());
     if !others.is_empty() && cohort.is_empty() {
         let images: BTreeSet<String> = others
             .iter()
@@ -74,7 +83,10 @@ fn claims(policy: &ImageUpdatePolicy, valid: &ValidatedPolicy, devices: &[Known]
             .take(NAMED)
             .collect();
         let images: Vec<String> = images.into_iter().collect();
-        text += &format!("           what they declare: {}\n", if images.is_empty() { "nothing".to_owned() } else { images.join(", ") });
+        text += &format!(
+            "           what they declare: {}\n",
+            if images.is_empty() { "nothing".to_owned() } else { images.join(", ") }
+        );
     }
     let held = cohort.iter().filter(|view| view.hold).count();
     if held > 0 {
@@ -89,13 +101,15 @@ fn claims(policy: &ImageUpdatePolicy, valid: &ValidatedPolicy, devices: &[Known]
     }
     if let Some(own) = Rival::of(policy) {
         for (rival, count) in overlaps(&name, &own, &world.objects.policies, views.iter().copied()) {
-            text += &format!("  before   {rival}: more specific, {count} of these devices are its for the same images\n");
+            text +=
+                &format!("  before   {rival}: more specific, {count} of these devices are its for the same images\n");
         }
     }
     let mut placed = 0;
     for (index, (batch, size)) in valid.batches.iter().zip(&valid.sizes).enumerate() {
         let upto = size.of(cohort.len());
-        let (batch_size, more) = (upto.saturating_sub(placed), if batch.approval { ", waits for approval" } else { "" });
+        let (batch_size, more) =
+            (upto.saturating_sub(placed), if batch.approval { ", waits for approval" } else { "" });
         let selector = if batch.selector.is_some() { ", at most: it has a selector" } else { "" };
         let tolerated = valid.rules.tolerated(index, i32::try_from(batch_size).unwrap_or(i32::MAX));
         text += &format!("  batch {}  {batch_size} devices{selector}, {tolerated} may fail{more}\n", index + 1);
@@ -116,7 +130,9 @@ fn claims(policy: &ImageUpdatePolicy, valid: &ValidatedPolicy, devices: &[Known]
 /// What would become of a push, and how its rollout would begin.
 fn push(policy: &ImageUpdatePolicy, image: &ImageRef, mut world: World, now: Timestamp) -> anyhow::Result<()> {
     let event = PushEvent { image: image.clone(), actor: None, delivery_id: None, receiver: "check" };
-    let no = |why: String| Err(Fault::new(Code::Conflict, format!("a push of {image} would not be rolled out: {why}")).into());
+    let no = |why: String| {
+        Err(Fault::new(Code::Conflict, format!("a push of {image} would not be rolled out: {why}")).into())
+    };
     match decide(&event, now, &[Claim::of(policy)]).into_iter().next() {
         None => no("the policy has nothing to say of it".into()),
         Some(Decision::Ignore(ignored)) => no(ignored.reason.to_string()),
@@ -125,7 +141,9 @@ fn push(policy: &ImageUpdatePolicy, image: &ImageRef, mut world: World, now: Tim
             let name = rollout.name_any();
             if let Some(there) = world.objects.rollouts.iter().find(|other| other.name_any() == name) {
                 let phase = phase_of(there);
-                return no(format!("{name} has it already ({phase}), unless the tag was moved to another digest since"));
+                return no(format!(
+                    "{name} has it already ({phase}), unless the tag was moved to another digest since"
+                ));
             }
             rollout.metadata.uid = Some(name.clone());
             world.objects.rollouts.push(rollout.clone());

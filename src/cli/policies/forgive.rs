@@ -5,12 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::cli::cluster::{Cluster, ClusterArgs, request};
-use crate::cli::fault::{Code, Fault};
-use crate::cli::output::print;
 use crate::api::ImageUpdatePolicy;
 use crate::api::policy::ForgivenImage;
 use crate::api::time::whole_seconds;
+use crate::cli::cluster::{Cluster, ClusterArgs, request};
+use crate::cli::fault::{Code, Fault};
+use crate::cli::output::print;
 
 /// Which images are forgiven.
 #[derive(Args, Debug)]

@@ -92,7 +92,8 @@ fn describe(policy: &ImageUpdatePolicy, style: Style, now: Timestamp) -> String 
         text += &format!("  {name:<12}{value}\n");
     }
     if let Some(act) = Act::of(&policy.metadata) {
-        text += &format!("  {:<12}{} by {}, {} ago\n", "Last act", act.verb, act.who_and_why(), age(Some(act.time.0), now));
+        text +=
+            &format!("  {:<12}{} by {}, {} ago\n", "Last act", act.verb, act.who_and_why(), age(Some(act.time.0), now));
     }
     let status = policy.status.clone().unwrap_or_default();
     if let Some(latest) = &status.latest {
@@ -106,7 +107,9 @@ fn describe(policy: &ImageUpdatePolicy, style: Style, now: Timestamp) -> String 
     }
     let rejected: Vec<String> = policy
         .rejected()
-        .map(|rejected| format!("  {}, {} ago by {}\n", rejected.image, age(Some(rejected.time.0), now), rejected.rollout))
+        .map(|rejected| {
+            format!("  {}, {} ago by {}\n", rejected.image, age(Some(rejected.time.0), now), rejected.rollout)
+        })
         .collect();
     if !rejected.is_empty() {
         text += "\nRejected: rolled back, and not rolled out again before `tranche policies forgive`\n";
@@ -148,7 +151,10 @@ fn rules(spec: &ImageUpdatePolicySpec) -> Vec<(&'static str, String)> {
     }
     let failure = &spec.failure_policy;
     rules.push(("On failure", format!("more than {}: {:?}", failure.max_failure_rate, failure.action)));
-    rules.push(("Deadline", format!("{}; offline after {}", duration(spec.update_deadline), duration(spec.offline_after))));
+    rules.push((
+        "Deadline",
+        format!("{}; offline after {}", duration(spec.update_deadline), duration(spec.offline_after)),
+    ));
     rules
 }
 

@@ -98,7 +98,9 @@ pub(crate) async fn on(cluster: &Cluster, name: &str, verb: &Verb, say: &SayArgs
             Ok(_) => return print(&format!("{name} {}: {}\n", done(verb), effect.text)),
             // Somebody wrote meanwhile, most often the controller.
             Err(kube::Error::Api(status)) if status.is_conflict() => rollout = cluster.get(name).await?,
-            Err(error) => return Err(request::<ImageRollout>("patch", Some(name), &cluster.namespace).refused(&error).into()),
+            Err(error) => {
+                return Err(request::<ImageRollout>("patch", Some(name), &cluster.namespace).refused(&error).into());
+            }
         }
     }
     let text = format!("rollout {name} is changed by others faster than it can be read; try again");

@@ -80,7 +80,9 @@ fn describe(rollout: &ImageRollout, all: bool, style: Style, now: Timestamp) -> 
         field("Last act", format!("{} by {}, {ago} ago", act.verb, act.who_and_why()));
     }
     match &rollout.status {
-        None => field("Waits", "for a controller: none has looked at it yet; is `tranche run controller` running?".into()),
+        None => {
+            field("Waits", "for a controller: none has looked at it yet; is `tranche run controller` running?".into())
+        }
         Some(status) if status.message.is_empty() => {}
         Some(status) => field("Waits", status.message.clone()),
     }
@@ -104,32 +106,45 @@ pub(super) fn seen(rollout: &ImageRollout) -> bool {
 fn tables(status: &ImageRolloutStatus, all: bool, style: Style, now: Timestamp) -> String {
     let mut text = String::new();
     if !status.batches.is_empty() {
-        let rows: Vec<Vec<Cell>> = status.batches.iter().enumerate().map(|(index, batch)| {
-            let Shares { devices, healthy, failed, updating: _, deferred, back } = Shares::of(batch);
-            let state = match (&batch.start_time, &batch.completion_time) {
-                (None, _) => Cell::toned(if batch.approval { "waits for approval" } else { "not open" }, Tone::Faint),
-                (Some(_), None) => Cell::toned("open", Tone::Plain),
-                (Some(_), Some(done)) => Cell::toned(format!("done {} ago", age(Some(done.0), now)), Tone::Good),
-            };
-            let bad = if failed > 0 { Tone::Bad } else { Tone::Plain };
-            vec![
-                (index + 1).to_string().into(),
-                batch.size.as_str().into(),
-                devices.to_string().into(),
-                batch.released.to_string().into(),
-                healthy.to_string().into(),
-                Cell::toned(failed.to_string(), bad),
-                back.to_string().into(),
-                deferred.to_string().into(),
-                state,
-                age(batch.start_time.as_ref().map(|time| time.0), now).into(),
-            ]
-        }).collect();
+        let rows: Vec<Vec<Cell>> = status
+            .batches
+            .iter()
+            .enumerate()
+            .map(|(index, batch)| {
+                let Shares { devices, healthy, failed, updating: _, deferred, back } = Shares::of(batch);
+                let state = match (&batch.start_time, &batch.completion_time) {
+                    (None, _) => {
+                        Cell::toned(if batch.approval { "waits for approval" } else { "not open" }, Tone::Faint)
+                    }
+                    (Some(_), None) => Cell::toned("open", Tone::Plain),
+                    (Some(_), Some(done)) => Cell::toned(format!("done {} ago", age(Some(done.0), now)), Tone::Good),
+                };
+                let bad = if failed > 0 { Tone::Bad } else { Tone::Plain };
+                vec![
+                    (index + 1).to_string().into(),
+                    batch.size.as_str().into(),
+                    devices.to_string().into(),
+                    batch.released.to_string().into(),
+                    healthy.to_string().into(),
+                    Cell::toned(failed.to_string(), bad),
+                    back.to_string().into(),
+                    deferred.to_string().into(),
+                    state,
+                    age(batch.start_time.as_ref().map(|time| time.0), now).into(),
+                ]
+            })
+            .collect();
         text += &format!("\n{}", Table::new(BATCHES, all, style).page(&rows));
     }
     let lists = [
-        ("Failed devices", status.failed_devices.iter().map(|d| format!("{}  {}: {}", d.name, d.reason, d.message)).collect()),
-        ("Devices that can't be checked", status.unchecked_devices.iter().map(|d| format!("{}  {}", d.name, d.message)).collect::<Vec<String>>()),
+        (
+            "Failed devices",
+            status.failed_devices.iter().map(|d| format!("{}  {}: {}", d.name, d.reason, d.message)).collect(),
+        ),
+        (
+            "Devices that can't be checked",
+            status.unchecked_devices.iter().map(|d| format!("{}  {}", d.name, d.message)).collect::<Vec<String>>(),
+        ),
     ];
     for (title, lines) in lists {
         if !lines.is_empty() {

@@ -66,10 +66,12 @@ fn wanted(text: &str) -> Result<Wanted, String> {
     match plain(text).as_str() {
         "active" => Ok(Wanted::Active),
         "ended" => Ok(Wanted::Ended),
-        wanted => PHASES.into_iter().find(|phase| plain(phase.as_str()) == wanted).map(Wanted::Phase).ok_or_else(|| {
-            let names: Vec<&str> = PHASES.iter().map(|phase| phase.as_str()).collect();
-            format!("a phase is active, ended, or one of {}", names.join(", "))
-        }),
+        wanted => {
+            PHASES.into_iter().find(|phase| plain(phase.as_str()) == wanted).map(Wanted::Phase).ok_or_else(|| {
+                let names: Vec<&str> = PHASES.iter().map(|phase| phase.as_str()).collect();
+                format!("a phase is active, ended, or one of {}", names.join(", "))
+            })
+        }
     }
 }
 

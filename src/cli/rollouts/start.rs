@@ -57,7 +57,8 @@ pub struct RetryArgs {
 /// When the policy isn't there or isn't for that image, or the API server refuses.
 pub async fn start(args: &StartArgs) -> anyhow::Result<()> {
     let cluster = Cluster::connect(&args.cluster).await?;
-    let (policy, person) = tokio::join!(cluster.get::<ImageUpdatePolicy>(&args.policy), person::of(&cluster, &args.say));
+    let (policy, person) =
+        tokio::join!(cluster.get::<ImageUpdatePolicy>(&args.policy), person::of(&cluster, &args.say));
     let policy = policy?;
     match Claim::of(&policy).word_on(&args.image) {
         Word::Silent => {
@@ -105,7 +106,9 @@ async fn create(cluster: &Cluster, rollout: ImageRollout, dry_run: bool) -> anyh
                 world.notes()
             ))
         }
-        Ok(made) => print(&format!("{name} created: {}; `tranche rollouts watch {name}` follows it\n", image_of(&made))),
+        Ok(made) => {
+            print(&format!("{name} created: {}; `tranche rollouts watch {name}` follows it\n", image_of(&made)))
+        }
         Err(kube::Error::Api(status)) if status.is_already_exists() => already(cluster, &rollout).await,
         Err(error) => Err(request::<ImageRollout>("create", Some(&name), &cluster.namespace).refused(&error).into()),
     }
@@ -116,7 +119,8 @@ async fn already(cluster: &Cluster, wanted: &ImageRollout) -> anyhow::Result<()>
     let name = wanted.name_any();
     let there: ImageRollout = cluster.get(&name).await?;
     let (image, phase) = (image_of(&there), phase_of(&there));
-    let same = there.spec.image.repository == wanted.spec.image.repository && there.spec.image.tag == wanted.spec.image.tag;
+    let same =
+        there.spec.image.repository == wanted.spec.image.repository && there.spec.image.tag == wanted.spec.image.tag;
     if !same {
         let text = format!("the name {name} is taken by a rollout of {image}: delete that one first");
         return Err(Fault::new(Code::Conflict, text).into());

@@ -64,9 +64,11 @@ pub async fn run(args: &WatchArgs) -> anyhow::Result<()> {
     let took = took(&status).map(|took| format!(" after {took}")).unwrap_or_default();
     match status.phase {
         Phase::Completed => print(&format!("{} is Completed{took}\n", args.rollout)),
-        other => {
-            Err(Fault::new(Code::NotCompleted, format!("rollout {} is {other}{took}: {}", args.rollout, status.message)).into())
-        }
+        other => Err(Fault::new(
+            Code::NotCompleted,
+            format!("rollout {} is {other}{took}: {}", args.rollout, status.message),
+        )
+        .into()),
     }
 }
 

@@ -189,7 +189,8 @@ fn what_follows_a_stop_is_told_by_its_name() {
 /// A rollout of generation 5, which the controller saw last at `seen`, with an act that made generation `made`.
 fn acted(verb: &str, made: i64, seen: Option<i64>, spec: &Value) -> Vec<(String, String)> {
     let mut fixture = running(&json!({}), spec, &[in_batch("d", 1, None)]);
-    let act = json!({ "verb": verb, "by": "jane", "reason": "too slow", "time": at(0).to_string(), "generation": made });
+    let act =
+        json!({ "verb": verb, "by": "jane", "reason": "too slow", "time": at(0).to_string(), "generation": made });
     let metadata = &mut fixture.rollout.metadata;
     metadata.generation = Some(5);
     metadata.annotations = Some([(crate::api::act::LAST_ACT.to_owned(), act.to_string())].into());
