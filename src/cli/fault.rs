@@ -35,6 +35,12 @@ impl Fault {
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
+
+    /// What went wrong, without what to do about it.
+    #[must_use]
+    pub fn brief(&self) -> &str {
+        self.text.split("; ").next().unwrap_or_default()
+    }
 }
 
 /// The exit code of a failed command; `None` when only the reader of its output has gone, as in `… | head`.

@@ -89,6 +89,12 @@ impl Cli {
     #[must_use]
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Self {
         let args: Vec<OsString> = args.into_iter().collect();
+        if program_name(args.first()) == completion::KUBECTL_ASKS {
+            let typed: Vec<String> = args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+            // Nobody to tell if nobody listens.
+            let _ = output::print(&completion::next_words(&typed));
+            std::process::exit(0);
+        }
         let matches = command(args.first()).get_matches_from(args);
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
@@ -116,11 +122,15 @@ impl Cli {
 #[must_use]
 pub fn command(program: Option<&OsString>) -> clap::Command {
     let command = Cli::command();
-    let name = program.and_then(|path| Path::new(path).file_stem()).unwrap_or_default();
-    // Windows has kubectl-tranche.exe, and kubectl itself replaces dashes of a subcommand by underscores.
-    if name.to_string_lossy().starts_with("kubectl-") {
+    if program_name(program) == "kubectl-tranche" {
         command.name("kubectl-tranche").bin_name("kubectl tranche").display_name("kubectl tranche")
     } else {
         command
     }
+}
+
+/// What it is called by, without the folder and, on Windows, without `.exe`.
+fn program_name(program: Option<&OsString>) -> String {
+    let name = program.and_then(|path| Path::new(path).file_stem()).unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }

@@ -3,6 +3,7 @@
 //! Rows are printed as they come. The widths of the columns are those of the first page, so that a long list neither
 //! waits for its end nor dances.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -130,13 +131,18 @@ impl Cell {
     /// With a tone.
     #[must_use]
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+        let mut text = text.into();
+        // A row is a line.
+        if text.contains(char::is_control) {
+            text = text.replace(char::is_control, " ");
+        }
+        Self { text, tone }
     }
 }
 
 impl From<String> for Cell {
     fn from(text: String) -> Self {
-        Self { text, tone: Tone::Plain }
+        Self::toned(text, Tone::Plain)
     }
 }
 
@@ -256,9 +262,36 @@ pub fn object(value: &Value, plural: &str, output: Output) -> anyhow::Result<Opt
         Output::Yaml => Some(serde_yaml::to_string(value).context("writing YAML")?),
         Output::Name => {
             let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            Some(format!("{plural}.{}/{name}\n", crate::api::GROUP))
+            Some(format!("{}.{}/{name}\n", super::fault::singular(plural), crate::api::GROUP))
         }
     })
+}
+
+/// `text` without what could move a reader's cursor or rename their window: devices report and people write it. Colours
+/// and lines stay.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let odd = |c: char| c.is_control() && c != '\n';
+    if !text.contains(odd) {
+        return text.into();
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(odd) {
+        clean += &rest[..at];
+        rest = &rest[at..];
+        let colour = rest.strip_prefix("\u{1b}[").and_then(|code| code.split_once('m'));
+        match colour.filter(|(code, _)| code.len() <= 2 && code.bytes().all(|byte| byte.is_ascii_digit())) {
+            Some((code, after)) => {
+                clean += &format!("\u{1b}[{code}m");
+                rest = after;
+            }
+            None => {
+                clean.push(' ');
+                rest = rest.split_at(rest.chars().next().map_or(0, char::len_utf8)).1;
+            }
+        }
+    }
+    (clean + rest).into()
 }
 
 /// Writes to standard output, at once.
@@ -267,7 +300,7 @@ pub fn object(value: &Value, plural: &str, output: Output) -> anyhow::Result<Opt
 /// When nobody reads it any more; the process then ends quietly.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(harmless(text).as_bytes())?;
     out.flush()?;
     Ok(())
 }
@@ -359,6 +392,14 @@ mod tests {
         let digest = "@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
         assert_eq!(short_image("docker.io/library/redis:7"), "redis:7");
         assert_eq!(short_image(&format!("quay.io/a/b{digest}")), "quay.io/a/b@0123456789ab");
+    }
+
+    #[test]
+    fn nobody_moves_the_cursor_of_a_reader() {
+        assert_eq!(harmless("a\nb"), "a\nb");
+        assert_eq!(harmless("\u{1b}[31mred\u{1b}[0m"), "\u{1b}[31mred\u{1b}[0m");
+        assert_eq!(harmless("a\u{1b}[2Jb\u{1b}]0;title\u{7}c\rd\u{9b}"), "a [2Jb ]0;title c d ");
+        assert_eq!(Cell::from("a\nb\u{1b}[31m"), Cell::from("a b [31m"));
     }
 
     #[test]

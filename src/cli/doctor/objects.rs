@@ -7,10 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
 use super::{Finding, count, few};
+use crate::api::RegistryWebhook;
 use crate::api::condition::{self, Condition, READY, STALLED};
 use crate::api::rollout::Phase;
-use crate::api::{ImageRollout, RegistryWebhook};
 use crate::cli::cluster::Cluster;
+use crate::cli::fault::Fault;
 use crate::cli::output::{age, span};
 use crate::cli::rollouts::phase_of;
 use crate::cli::world::World;
@@ -28,7 +29,10 @@ pub async fn all(cluster: &Cluster) -> Vec<Finding> {
     let (world, webhooks) = tokio::join!(World::read(cluster), cluster.list_readable::<RegistryWebhook>());
     let mut world = match world {
         Ok(world) => world,
-        Err(error) => return vec![Finding::unknown(CHECK, format!("can't be read: {error}"))],
+        Err(error) => {
+            let why = error.downcast_ref::<Fault>().map_or_else(|| error.to_string(), |fault| fault.brief().to_owned());
+            return vec![Finding::unknown(CHECK, format!("can't be looked at: {why}"))];
+        }
     };
     let webhooks = match webhooks {
         Ok((webhooks, unreadable)) => {

@@ -12,6 +12,7 @@ use kube::api::{ListParams, PostParams};
 use super::{Finding, few};
 use crate::api::GROUP;
 use crate::cli::cluster::Cluster;
+use crate::cli::fault::Request;
 use crate::cli::person::{self, SayArgs};
 
 /// A right: API group, resource (with its subresource), verb.
@@ -131,7 +132,16 @@ pub async fn of_controller(cluster: &Cluster) -> Option<Finding> {
         Ok(Some(account)) => account,
         // It runs by hand, or with rights of a wider scope: there is nobody to ask for.
         Ok(None) => return None,
-        Err(error) => return Some(Finding::unknown(CHECK, format!("role bindings can't be read: {error}"))),
+        Err(error) => {
+            let request = Request {
+                verb: "list",
+                plural: "rolebindings",
+                group: "rbac.authorization.k8s.io",
+                name: None,
+                namespace: &cluster.namespace,
+            };
+            return Some(Finding::unknown(CHECK, format!("can't be seen: {}", request.refused(&error).brief())));
+        }
     };
     let api: Api<LocalSubjectAccessReview> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let answers = join_all(CONTROLLER.iter().map(async |right: &Right| {

@@ -59,11 +59,11 @@ pub async fn kinds(cluster: &Cluster) -> Vec<Finding> {
                     plural: "customresourcedefinitions",
                     group: "apiextensions.k8s.io",
                     name: None,
-                    namespace: "(all)",
+                    namespace: &cluster.namespace,
                 };
-                let first = request.refused(&error).to_string();
-                let first = first.lines().next().unwrap_or_default().trim_end_matches(", such as").to_owned();
-                return vec![Finding::unknown(CHECK, format!("can't be compared with this binary's: {first}"))];
+                let refused = request.refused(&error);
+                let text = format!("can't be compared with this binary's: {}", refused.brief());
+                return vec![Finding::unknown(CHECK, text)];
             }
         }
     }

@@ -14,7 +14,7 @@ use clap::Subcommand;
 /// Rollouts in the cluster.
 #[derive(Debug, Subcommand)]
 pub enum RolloutsCommand {
-    /// List rollouts, newest last
+    /// List rollouts
     #[command(visible_alias = "ls")]
     List(list::RolloutListArgs),
     /// Show one rollout: where it stands, its batches, who failed, what happened
