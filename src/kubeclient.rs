@@ -4,8 +4,10 @@
 //! the controller tries again with a growing pause per object, the gateway and the webhook tell their client when to
 //! come back. So a call is made once, and its failure is seen.
 
+use std::path::Path;
 use std::time::Duration;
 
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 /// Why there is no client.
@@ -16,6 +18,9 @@ pub enum ClientError {
         "no cluster to talk to: set KUBECONFIG (or ~/.kube/config) to a file that names one, or run inside a pod with a service account"
     )]
     Config(#[source] kube::config::InferConfigError),
+    /// The kubeconfig, or the context of it, that was asked for.
+    #[error("the kubeconfig can't be used: {0}; `kubectl config get-contexts` lists what there is")]
+    Kubeconfig(KubeconfigError),
     /// The settings can't be used.
     #[error("the cluster's settings can't be used")]
     Build(#[source] Box<kube::Error>),
@@ -26,11 +31,23 @@ pub enum ClientError {
 /// # Errors
 /// When no cluster is configured, or its settings can't be used.
 pub async fn connect() -> Result<(Client, String), ClientError> {
-    let mut config = Config::infer().await.map_err(ClientError::Config)?;
+    patient(Config::infer().await.map_err(ClientError::Config)?)
+}
+
+/// The same from a kubeconfig and a context of it that somebody chose; each by itself as kubectl would have it.
+///
+/// # Errors
+/// When there is no such file or context, or its settings can't be used.
+pub async fn connect_to(file: Option<&Path>, context: Option<String>) -> Result<(Client, String), ClientError> {
+    let file = file.map_or_else(Kubeconfig::read, Kubeconfig::read_from).map_err(ClientError::Kubeconfig)?;
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    patient(Config::from_custom_kubeconfig(file, &options).await.map_err(ClientError::Kubeconfig)?)
+}
+
+fn patient(mut config: Config) -> Result<(Client, String), ClientError> {
     config.connect_timeout = Some(Duration::from_secs(5));
     let namespace = config.default_namespace.clone();
-    let client = with_config(config)?;
-    Ok((client, namespace))
+    Ok((with_config(config)?, namespace))
 }
 
 /// A client for a given configuration.

@@ -1,17 +1,22 @@
 //! The `tranche` binary: crypto provider, command line, dispatch.
 
-use clap::Parser as _;
-use tranche::cli::Cli;
+use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
+use tranche::cli::{self, Cli};
+
+fn main() -> ExitCode {
     // kube and reqwest must meet one provider, whoever of them comes first. It fails only if one is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match Cli::parse().run().await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tranche: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
+    let cli = Cli::from_args(std::env::args_os());
+    let done = cli.command.runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(cli.run()));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match cli::fault::exit_code(&error) {
+            None => ExitCode::SUCCESS,
+            Some(code) => {
+                eprintln!("tranche: {error:#}");
+                code.into()
+            }
+        },
     }
 }

@@ -94,7 +94,8 @@ pub struct RunArgs {
     pub log_format: LogFormat,
 }
 
-fn whole_duration(text: &str) -> Result<Duration, String> {
+/// A duration of at least a second, as people write it.
+pub(crate) fn whole_duration(text: &str) -> Result<Duration, String> {
     let parsed: kube::core::Duration = text.parse().map_err(|error| format!("{error}, such as 30s or 5m"))?;
     if parsed.is_negative() || Duration::from(parsed) < Duration::from_secs(1) {
         return Err("must be at least 1s".into());

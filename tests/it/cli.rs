@@ -1,7 +1,38 @@
 //! The command line, as people type it: the real binary, its output, its exit codes.
 
+mod acts;
+mod doctor;
+mod errors;
+mod page;
+mod shown;
+
 use std::path::Path;
 use std::process::{Command, Output};
+
+use crate::rollouts::stage::Stage;
+
+/// What a command came to.
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+/// What `tranche` comes to with that kubeconfig in that namespace.
+fn say(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_tranche"))
+        .args(args)
+        .args(["--namespace", namespace])
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .unwrap();
+    Said { code: output.status.code().unwrap(), out: out(&output), err: err(&output) }
+}
+
+fn say_on(stage: &Stage, args: &[&str]) -> Said {
+    say(&stage.settings.kubeconfig, &stage.namespace, args)
+}
 
 fn tranche(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tranche"))

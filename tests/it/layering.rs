@@ -34,6 +34,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "api",
             "plan",
+            "registry",
+            "verbs",
             "controller",
             "gateway",
             "manage",

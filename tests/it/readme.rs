@@ -6,9 +6,9 @@ use std::path::Path;
 use crate::support::controlplane::ControlPlane;
 use crate::support::shell::Shell;
 
-/// The commands of a section, without prompts; lines that end with a backslash are one command with the next.
-fn commands(section: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+/// The commands of a section of a page, without prompts; lines that end with a backslash are one command with the next.
+pub(crate) fn commands(page: &str, section: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
     let section = text.split(&format!("\n## {section}\n")).nth(1).expect("the section is there");
     let section = section.split("\n## ").next().unwrap();
     let mut commands: Vec<String> = Vec::new();
@@ -39,7 +39,7 @@ async fn the_tour_works_as_it_stands() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
 
     let mut script = String::from("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n");
-    let tour = commands("Five minutes with kubectl");
+    let tour = commands("README.md", "Five minutes with kubectl");
     assert!(tour.len() >= 10, "the tour has lost its commands: {tour:?}");
     for command in tour {
         // Where a person looks on until it is done, the test waits for it.

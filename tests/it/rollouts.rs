@@ -7,5 +7,5 @@ mod outages;
 mod people;
 mod pod;
 mod pushes;
-mod stage;
+pub(crate) mod stage;
 mod writes;

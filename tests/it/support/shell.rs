@@ -1,4 +1,4 @@
-//! A folder in which commands of the documentation run as they stand: `tranche` and `kubectl` on the PATH, and a
+//! A folder in which commands of the documentation run as they stand: `tranche`, `kubectl` and its plugin on the PATH, and a
 //! kubeconfig whose namespace is the test's.
 
 use std::os::unix::fs::symlink;
@@ -15,7 +15,9 @@ pub struct Shell {
 impl Shell {
     pub fn new(plane: &ControlPlane, namespace: &str) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        symlink(env!("CARGO_BIN_EXE_tranche"), folder.path().join("tranche")).unwrap();
+        for name in ["tranche", "kubectl-tranche", "kubectl_complete-tranche"] {
+            symlink(env!("CARGO_BIN_EXE_tranche"), folder.path().join(name)).unwrap();
+        }
         symlink(plane.program(), folder.path().join("kubectl")).unwrap();
         let text = std::fs::read_to_string(plane.kubeconfig(User::Admin)).unwrap();
         let text = text.replace("namespace: default", &format!("namespace: {namespace}"));

@@ -1,75 +1,58 @@
-//! `tranche rollouts`: what people do with rollouts beyond what kubectl does as well.
+//! `tranche rollouts why`: what it waits for, and why each device is not healthy yet.
 
 use std::collections::BTreeMap;
 
-use anyhow::bail;
-use clap::{Args, Subcommand};
+use clap::Args;
 use kube::ResourceExt as _;
 
-use super::cluster::{Cluster, ClusterArgs};
-use super::plan::Objects;
 use crate::api::ImageRollout;
+use crate::cli::cluster::{Cluster, ClusterArgs};
+use crate::cli::fault::{Code, Fault};
+use crate::cli::output::print;
+use crate::cli::world::World;
 use crate::plan::explain::DeviceReport;
 
 /// Devices that are told one by one; of the rest only how many there are, by reason.
 const MAX_DEVICES: usize = 20;
 
-/// Rollouts in the cluster.
-#[derive(Debug, Subcommand)]
-pub enum RolloutsCommand {
-    /// Say what a rollout waits for, and why each device is not healthy yet
-    Why(WhyArgs),
-}
-
 /// Of what.
 #[derive(Args, Debug)]
 pub struct WhyArgs {
-    /// The rollout.
+    /// The rollout
     pub rollout: String,
-    /// One device of it, by its name (UUID).
+    /// One device of it, by its name (UUID)
     pub device: Option<String>,
     /// Where.
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
 
-impl RolloutsCommand {
-    /// Runs it.
-    ///
-    /// # Errors
-    /// Whatever the person should know.
-    pub async fn run(self) -> anyhow::Result<()> {
-        match self {
-            Self::Why(args) => why(&args).await,
+/// Explains a rollout.
+///
+/// # Errors
+/// When it, or the device, isn't there or can't be had. What else can't be read is told, and the answer given without it.
+pub async fn run(args: &WhyArgs) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(&args.cluster).await?;
+    let rollout: ImageRollout = cluster.get(&args.rollout).await?;
+    let world = World::read(&cluster).await?;
+    eprint!("{}", world.notes());
+    let (_, reports) = world.plan(&rollout, crate::clock::now());
+    let Some(device) = &args.device else { return print(&(headline(&rollout) + &table(&reports))) };
+    match reports.iter().find(|report| report.device == *device) {
+        Some(report) => print(&format!("{}\n", sentence(report))),
+        None if world.objects.devices.iter().any(|known| known.name_any() == *device) => {
+            let text = format!(
+                "device {device} is not one of rollout {}: its policy selects other devices, or it has no service of {}",
+                args.rollout, rollout.spec.image.repository
+            );
+            Err(Fault::new(Code::NotFound, text).into())
+        }
+        None => {
+            let text = format!("there is no device {device} in namespace {}", cluster.namespace);
+            Err(Fault::new(Code::NotFound, text).into())
         }
     }
 }
-
-async fn why(args: &WhyArgs) -> anyhow::Result<()> {
-    let cluster = Cluster::connect(&args.cluster).await?;
-    let rollout: ImageRollout = cluster.get(&args.rollout).await?;
-    let objects = Objects {
-        policies: cluster.list().await?,
-        rollouts: cluster.list().await?,
-        devices: cluster.list().await?,
-        presence: cluster.list().await?,
-    };
-    let (_, reports) = objects.plan(&rollout, &objects.index(), crate::clock::now());
-    match &args.device {
-        None => print!("{}{}", headline(&rollout), table(&reports)),
-        Some(device) => match reports.iter().find(|report| report.device == *device) {
-            Some(report) => println!("{}", sentence(report)),
-            None if objects.devices.iter().any(|known| known.name_any() == *device) => bail!(
-                "device {device} is not one of rollout {}: its policy selects other devices, or it has no service of {}",
-                args.rollout,
-                rollout.spec.image.repository
-            ),
-            None => bail!("there is no device {device} in namespace {}", cluster.namespace),
-        },
-    }
-    Ok(())
-}
-
 /// The rollout in its own words: those of the controller, which knows more than its objects say.
 fn headline(rollout: &ImageRollout) -> String {
     let name = rollout.name_any();
@@ -84,7 +67,8 @@ fn headline(rollout: &ImageRollout) -> String {
     text
 }
 
-fn sentence(report: &DeviceReport) -> String {
+/// One device and its reason.
+pub(crate) fn sentence(report: &DeviceReport) -> String {
     let batch = if report.batch == 0 { String::new() } else { format!(" (batch {})", report.batch) };
     format!("{}{batch}: {} ({})", report.device, report.wait, report.wait.reason())
 }

@@ -1,49 +1,37 @@
-//! `tranche policies`: what people do with policies beyond what kubectl does as well.
+//! `tranche policies forgive`.
 
-use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::cluster::{Cluster, ClusterArgs};
 use crate::api::ImageUpdatePolicy;
 use crate::api::policy::ForgivenImage;
 use crate::api::time::whole_seconds;
-
-/// Policies in the cluster.
-#[derive(Debug, Subcommand)]
-pub enum PoliciesCommand {
-    /// Let images come back that were rolled back: with the next push, or by polling
-    Forgive(ForgiveArgs),
-}
+use crate::cli::cluster::{Cluster, ClusterArgs, request};
+use crate::cli::fault::{Code, Fault};
+use crate::cli::output::print;
 
 /// Which images are forgiven.
 #[derive(Args, Debug)]
 pub struct ForgiveArgs {
-    /// The policy.
+    /// The policy
     pub policy: String,
-    /// The image, as status.rejected of the policy has it. Default: all of them.
+    /// The image, as `policies get` shows it [default: all that are rejected]
     pub image: Option<String>,
+    /// Write nothing; print what would happen
+    #[arg(long)]
+    pub dry_run: bool,
     /// Where.
     #[command(flatten)]
     pub cluster: ClusterArgs,
 }
 
-impl PoliciesCommand {
-    /// Runs it.
-    ///
-    /// # Errors
-    /// Whatever the person should know.
-    pub async fn run(self) -> anyhow::Result<()> {
-        match self {
-            Self::Forgive(args) => forgive(&args).await,
-        }
-    }
-}
-
-async fn forgive(args: &ForgiveArgs) -> anyhow::Result<()> {
+/// Forgives images.
+///
+/// # Errors
+/// When the policy isn't there, or has not rejected that image.
+pub async fn run(args: &ForgiveArgs) -> anyhow::Result<()> {
     let cluster = Cluster::connect(&args.cluster).await?;
     let policy: ImageUpdatePolicy = cluster.get(&args.policy).await?;
     let name = policy.name_any();
@@ -52,13 +40,16 @@ async fn forgive(args: &ForgiveArgs) -> anyhow::Result<()> {
         None => rejected,
         Some(image) if rejected.contains(&image.as_str()) => vec![image],
         Some(image) if rejected.is_empty() => {
-            bail!("policy {name} has rejected no image, so {image} needs no forgiving")
+            let text = format!("policy {name} has rejected no image, so {image} needs no forgiving");
+            return Err(Fault::new(Code::Conflict, text).into());
         }
-        Some(image) => bail!("policy {name} has not rejected {image}; it has rejected {}", rejected.join(", ")),
+        Some(image) => {
+            let text = format!("policy {name} has not rejected {image}; it has rejected {}", rejected.join(", "));
+            return Err(Fault::new(Code::Conflict, text).into());
+        }
     };
     if chosen.is_empty() {
-        println!("policy {name} has rejected no image");
-        return Ok(());
+        return print(&format!("policy {name} has rejected no image\n"));
     }
     let body = json!({
         // What was forgiven meanwhile is not to be lost.
@@ -66,14 +57,13 @@ async fn forgive(args: &ForgiveArgs) -> anyhow::Result<()> {
         "spec": { "forgiven": with_forgiven(&policy, &chosen, &whole_seconds(crate::clock::now())) },
     });
     cluster
-        .api::<ImageUpdatePolicy>()
-        .patch(&name, &PatchParams::default(), &Patch::Merge(body))
+        .merge::<ImageUpdatePolicy>(&name, &body, args.dry_run)
         .await
-        .with_context(|| format!("changing policy {name}"))?;
-    for image in chosen {
-        println!("policy {name} forgives {image}: the next push of it is rolled out");
-    }
-    Ok(())
+        .map_err(|error| request::<ImageUpdatePolicy>("patch", Some(&name), &cluster.namespace).refused(&error))?;
+    let would = if args.dry_run { " (dry run, nothing is written)" } else { "" };
+    chosen.iter().try_for_each(|image| {
+        print(&format!("policy {name} forgives {image}: the next push of it is rolled out{would}\n"))
+    })
 }
 
 /// The list that the policy is to have. What no longer matters gives way: a forgiven image that is rejected no more has

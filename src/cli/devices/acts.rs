@@ -1,0 +1,107 @@
+//! Verbs on a device: hold it, release it, send it back.
+
+use clap::Args;
+use serde_json::json;
+
+use crate::api::Device;
+use crate::api::act::Act;
+use crate::api::time::whole_seconds;
+use crate::cli::cluster::{Cluster, ClusterArgs, request};
+use crate::cli::fault::{Code, Fault};
+use crate::cli::output::print;
+use crate::cli::person::{self, SayArgs};
+use crate::cli::rollouts::acts::on;
+use crate::verbs::Verb;
+
+/// Which ones.
+#[derive(Args, Debug)]
+pub struct HoldArgs {
+    /// The devices, by their names (UUIDs)
+    #[arg(required = true)]
+    pub devices: Vec<String>,
+    /// How.
+    #[command(flatten)]
+    pub say: SayArgs,
+    /// Where.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Which one goes back.
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    /// The device, by its name (UUID)
+    pub device: String,
+    /// From which rollout [default: the one that told it its image]
+    #[arg(long, value_name = "NAME")]
+    pub rollout: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub say: SayArgs,
+    /// Where.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Holds devices, or releases them.
+///
+/// # Errors
+/// When one isn't there or the API server refuses; those before it are done.
+pub async fn hold(args: &HoldArgs, hold: bool) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(&args.cluster).await?;
+    let person = person::of(&cluster, &args.say).await;
+    for name in &args.devices {
+        let device: Device = cluster.get(name).await?;
+        if device.spec.hold == hold {
+            print(&format!("device {name} is {} already\n", if hold { "held" } else { "released" }))?;
+            continue;
+        }
+        let act = Act {
+            verb: if hold { "DeviceHeld" } else { "DeviceReleased" }.into(),
+            by: person.name.clone(),
+            reason: person.reason.clone(),
+            time: whole_seconds(person.time),
+            generation: device.metadata.generation.map_or(0, |generation| generation + 1),
+        };
+        // Of one field only: whatever gateway or controller write meanwhile is not touched.
+        let patch = json!({ "metadata": { "annotations": act.annotation() }, "spec": { "hold": hold } });
+        cluster
+            .merge::<Device>(name, &patch, args.say.dry_run)
+            .await
+            .map_err(|error| request::<Device>("patch", Some(name), &cluster.namespace).refused(&error))?;
+        let (would, note) = if args.say.dry_run { ("would be ", " (dry run, nothing is written)") } else { ("", "") };
+        print(&match hold {
+            true => format!("device {name} {would}held: nobody moves it forward; it keeps what it runs{note}\n"),
+            false => format!("device {name} {would}released: rollouts move it again{note}\n"),
+        })?;
+    }
+    Ok(())
+}
+
+/// Sends a device back.
+///
+/// # Errors
+/// When it isn't there, when no rollout or more than one has told it an image, or when the API server refuses.
+pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(&args.cluster).await?;
+    let device: Device = cluster.get(&args.device).await?;
+    let told: Vec<&str> =
+        device.spec.images.iter().filter(|entry| !entry.rolled_back).map(|entry| entry.rollout.as_str()).collect();
+    let rollout = match (&args.rollout, told.as_slice()) {
+        (Some(rollout), _) => rollout.as_str(),
+        (None, [rollout]) => rollout,
+        (None, []) => {
+            let text = format!("no rollout has told device {} an image, or it was sent back already", args.device);
+            return Err(Fault::new(Code::Conflict, text).into());
+        }
+        (None, several) => {
+            let text = format!(
+                "several rollouts have told device {} an image: name one by --rollout: {}",
+                args.device,
+                several.join(", ")
+            );
+            return Err(Fault::new(Code::Conflict, text).into());
+        }
+    };
+    on(&cluster, rollout, &Verb::RollBackDevice { device: args.device.clone() }, &args.say).await
+}

@@ -1,0 +1,234 @@
+//! Lists of objects of any kind: filtered, in pages, in every form, and followed.
+
+use anyhow::Context as _;
+use clap::Args;
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Resource as _};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::cluster::{Cluster, ClusterArgs, Kind, complaint, request, without_managers};
+use super::output::{Cell, Column, Output, Style, Table, indented, json, print};
+
+/// How lists are told.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Only objects with these labels, as kubectl takes them
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    pub selector: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER")]
+    pub limit: Option<usize>,
+    /// How to print them
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// Without the head of the table
+    #[arg(long)]
+    pub no_headers: bool,
+    /// Go on, with a line for each change, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Where.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// What is read of an object to show a row of it.
+pub trait Row: DeserializeOwned {
+    /// Its kind.
+    type Kind: Kind;
+    /// The columns.
+    const COLUMNS: &'static [Column];
+    /// One cell a column.
+    fn cells(&self, now: Timestamp) -> Vec<Cell>;
+}
+
+/// Lists the objects that `keep` keeps.
+///
+/// # Errors
+/// When they can't be had, or nobody reads the output any more.
+pub async fn list<R: Row>(args: &ListArgs, keep: impl Fn(&R) -> bool) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(&args.cluster).await?;
+    let mut sink = Sink::<R>::new(args);
+    let mut params = ListParams::default();
+    params.label_selector.clone_from(&args.selector);
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    if left == 0 {
+        return Ok(());
+    }
+    cluster
+        .pages::<R::Kind>(params, |items| {
+            let mut rows: Vec<(&RawValue, R)> = Vec::with_capacity(items.len());
+            for item in items {
+                match serde_json::from_str::<R>(item.get()) {
+                    Ok(row) if keep(&row) => rows.push((item, row)),
+                    Ok(_) => {}
+                    // One bad object hides no other.
+                    Err(error) => eprintln!("tranche: {}", complaint::<R::Kind>(item, &error)),
+                }
+            }
+            rows.truncate(left);
+            left -= rows.len();
+            sink.page(&rows)?;
+            Ok(left > 0)
+        })
+        .await?;
+    sink.end(&cluster)?;
+    if args.watch { follow(&cluster, args, &mut sink, keep).await } else { Ok(()) }
+}
+
+/// Where rows go.
+struct Sink<R> {
+    table: Table,
+    output: Output,
+    count: usize,
+    /// There is no list around the objects: it would have no end.
+    bare: bool,
+    row: std::marker::PhantomData<R>,
+}
+
+impl<R: Row> Sink<R> {
+    fn new(args: &ListArgs) -> Self {
+        let table = Table::new(R::COLUMNS, args.output == Output::Wide, Style::of_stdout()).headless(args.no_headers);
+        Self { table, output: args.output, count: 0, bare: args.watch, row: std::marker::PhantomData }
+    }
+
+    fn page(&mut self, rows: &[(&RawValue, R)]) -> anyhow::Result<()> {
+        let mut text = String::new();
+        match self.output {
+            Output::Table | Output::Wide => {
+                let now = crate::clock::now();
+                let cells: Vec<Vec<Cell>> = rows.iter().map(|(_, row)| row.cells(now)).collect();
+                if !cells.is_empty() {
+                    text = self.table.page(&cells);
+                }
+            }
+            Output::Json | Output::Yaml | Output::Name => {
+                for (at, (raw, _)) in rows.iter().enumerate() {
+                    let value: Value = serde_json::from_str(raw.get()).context("reading an object")?;
+                    text += &self.item(value, self.count + at)?;
+                }
+            }
+        }
+        self.count += rows.len();
+        print(&text)
+    }
+
+    /// One object within a list, in a form for programs.
+    fn item(&self, mut value: Value, at: usize) -> anyhow::Result<String> {
+        // Items of a list come without what the list says for all of them.
+        let kind = R::Kind::kind(&());
+        without_managers(&mut value);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("apiVersion".into(), R::Kind::api_version(&()).into());
+            object.insert("kind".into(), kind.into());
+        }
+        Ok(match self.output {
+            Output::Json if self.bare => json(&value)? + "\n",
+            Output::Yaml if self.bare => format!("---\n{}", serde_yaml::to_string(&value)?),
+            Output::Json => {
+                let before = if at == 0 { "{\n    \"apiVersion\": \"v1\",\n    \"items\": [\n" } else { ",\n" };
+                format!("{before}{}", indented(&json(&value)?, 8, true))
+            }
+            Output::Yaml => {
+                let before = if at == 0 { "apiVersion: v1\nitems:\n" } else { "" };
+                format!("{before}- {}\n", indented(&serde_yaml::to_string(&value)?, 2, false))
+            }
+            Output::Table | Output::Wide | Output::Name => {
+                super::output::object(&value, &R::Kind::plural(&()), Output::Name)?.unwrap_or_default()
+            }
+        })
+    }
+
+    /// Closes a list; says so where there is nothing to say.
+    fn end(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        const TAIL: &str =
+            "    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n";
+        match (self.output, self.count) {
+            _ if self.bare => Ok(()),
+            (Output::Table | Output::Wide, 0) => {
+                eprintln!("No {} found in namespace {}.", R::Kind::plural(&()), cluster.namespace);
+                Ok(())
+            }
+            (Output::Json, 0) => print(&format!("{{\n    \"apiVersion\": \"v1\",\n    \"items\": [],\n{TAIL}")),
+            (Output::Json, _) => print(&format!("\n    ],\n{TAIL}")),
+            (Output::Yaml, count) => {
+                let before = if count == 0 { "apiVersion: v1\nitems: []\n" } else { "" };
+                print(&format!("{before}kind: List\nmetadata:\n  resourceVersion: \"\"\n"))
+            }
+            (Output::Table | Output::Wide | Output::Name, _) => Ok(()),
+        }
+    }
+}
+
+/// A line for each change, in the form of the list; forms for programs get one object after the other.
+async fn follow<R: Row>(
+    cluster: &Cluster,
+    args: &ListArgs,
+    sink: &mut Sink<R>,
+    keep: impl Fn(&R) -> bool,
+) -> anyhow::Result<()> {
+    let resource = ApiResource::erase::<R::Kind>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+    let mut config = watcher::Config::default();
+    config.label_selector.clone_from(&args.selector);
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut told = std::collections::HashMap::new();
+    let mut first = true;
+    let mut broken = false;
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event,
+            signal = tokio::signal::ctrl_c() => { signal?; return Ok(()) }
+        };
+        match event {
+            None => return Ok(()),
+            Some(Err(error)) => {
+                lost::<R::Kind>(&error, cluster, &mut broken)?;
+            }
+            Some(Ok(event)) => {
+                broken = false;
+                let object = match event {
+                    watcher::Event::Init => continue,
+                    watcher::Event::InitDone => {
+                        first = false;
+                        continue;
+                    }
+                    watcher::Event::Delete(_) => continue,
+                    watcher::Event::InitApply(object) | watcher::Event::Apply(object) => object,
+                };
+                let Some(name) = object.metadata.name.clone() else { continue };
+                let raw = serde_json::value::to_raw_value(&object)?;
+                let Ok(row) = serde_json::from_str::<R>(raw.get()) else { continue };
+                // What the list has shown, and what changes nothing that is shown, is no news. Ages are none.
+                let shown = row.cells(Timestamp::UNIX_EPOCH);
+                let news = told.insert(name, shown.clone()).is_none_or(|before| before != shown);
+                if keep(&row) && news && !first {
+                    sink.page(&[(&raw, row)])?;
+                }
+            }
+        }
+    }
+}
+
+/// Says that a watch is broken, once; goes on unless it can't get any better.
+///
+/// # Errors
+/// When the API server refuses it.
+pub fn lost<K: Kind>(error: &watcher::Error, cluster: &Cluster, broken: &mut bool) -> anyhow::Result<()> {
+    if let watcher::Error::InitialListFailed(inner) | watcher::Error::WatchStartFailed(inner) = error
+        && let kube::Error::Api(status) = inner
+        && (status.is_forbidden() || status.is_not_found() || status.code == 401)
+    {
+        return Err(request::<K>("watch", None, &cluster.namespace).refused(inner).into());
+    }
+    if !*broken {
+        eprintln!("tranche: the connection to the cluster is lost, trying again: {error}");
+    }
+    *broken = true;
+    Ok(())
+}
