@@ -2,6 +2,8 @@
 
 pub mod cluster;
 pub mod crds;
+pub mod enrol;
+pub mod keys;
 pub mod plan;
 pub mod policies;
 pub mod preflight;
@@ -36,6 +38,9 @@ pub enum Command {
     /// Policies in the cluster
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
+    /// Provisioning keys, by which devices enrol
+    #[command(subcommand)]
+    Enrol(enrol::EnrolCommand),
     /// Simulate a fleet of devices that poll, pull, restart and report
     Simulate(simulate::SimulateArgs),
 }
@@ -52,6 +57,7 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::Rollouts(command) => command.run().await,
             Command::Policies(command) => command.run().await,
+            Command::Enrol(command) => command.run().await,
             Command::Simulate(args) => simulate::run(args).await,
         }
     }

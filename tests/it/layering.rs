@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("registry", &["api"]),
     ("plan", &["api", "registry"]),
+    ("enrol", &["api"]),
     ("clock", &[]),
     ("shutdown", &[]),
     ("kubeclient", &[]),
@@ -25,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("resolver", &["api", "oci"]),
     ("record", &["api", "registry", "resolver"]),
     ("controller", &["api", "registry", "plan", "oci", "probe", "resolver", "record", "clock", "shutdown"]),
-    ("gateway", &["api", "plan", "clock", "metrics", "problem", "server"]),
+    ("gateway", &["api", "plan", "enrol", "clock", "metrics", "problem", "server"]),
     ("manage", &["api", "registry", "oci", "resolver", "record", "clock", "problem", "server", "shutdown"]),
     ("simulate", &["api", "clock", "shutdown"]),
     (
@@ -34,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "api",
             "plan",
             "controller",
+            "enrol",
             "gateway",
             "manage",
             "oci",
@@ -53,7 +55,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Layers in which nothing but values may happen, and what would be more.
-const PURE: &[&str] = &["api", "plan", "registry"];
+const PURE: &[&str] = &["api", "plan", "registry", "enrol"];
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",
