@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod crds;
+pub mod devices;
 pub mod enrol;
 pub mod keys;
 pub mod plan;
@@ -38,6 +39,9 @@ pub enum Command {
     /// Policies in the cluster
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
+    /// Devices in the cluster
+    #[command(subcommand)]
+    Devices(devices::DevicesCommand),
     /// Provisioning keys, by which devices enrol
     #[command(subcommand)]
     Enrol(enrol::EnrolCommand),
@@ -57,6 +61,7 @@ impl Cli {
             Command::Plan(args) => plan::run(&args),
             Command::Rollouts(command) => command.run().await,
             Command::Policies(command) => command.run().await,
+            Command::Devices(command) => command.run().await,
             Command::Enrol(command) => command.run().await,
             Command::Simulate(args) => simulate::run(args).await,
         }
