@@ -363,7 +363,8 @@ mod tests {
 
     #[test]
     fn colours_take_no_room() {
-        let mut table = Table::new(&[column("A"), column("B")], false, Style { colours: true });
+        const TWO: &[Column] = &[column("A"), column("B")];
+        let mut table = Table::new(TWO, false, Style { colours: true });
         let row = vec![Cell::toned("x", Tone::Bad), "y".into()];
         assert_eq!(table.page(&[row]), "A  B\n\u{1b}[31mx\u{1b}[0m  y\n");
     }

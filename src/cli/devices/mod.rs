@@ -7,6 +7,8 @@ mod why;
 
 use clap::Subcommand;
 
+use super::keys::{self, KeysArgs};
+
 /// Devices in the cluster.
 #[derive(Debug, Subcommand)]
 pub enum DevicesCommand {
@@ -25,6 +27,8 @@ pub enum DevicesCommand {
     /// Send a device back to its own previous image
     #[command(visible_alias = "undo")]
     Rollback(acts::RollbackArgs),
+    /// Say what lets a device in; revoke it, let another take its place, or give it another key
+    Keys(KeysArgs),
 }
 
 impl DevicesCommand {
@@ -40,6 +44,7 @@ impl DevicesCommand {
             Self::Hold(args) => acts::hold(&args, true).await,
             Self::Release(args) => acts::hold(&args, false).await,
             Self::Rollback(args) => acts::rollback(&args).await,
+            Self::Keys(args) => keys::run(args).await,
         }
     }
 }
