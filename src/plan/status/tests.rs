@@ -227,37 +227,6 @@ fn what_others_write_beside_it_is_no_news() {
     assert_eq!(plan.write, StatusWrite::None, "{:?}", plan.status.conditions);
 }
 
-/// A rollout of generation 5, which the controller saw last at `seen`, with an act that made generation `made`.
-fn acted(verb: &str, made: i64, seen: Option<i64>, spec: &Value) -> Vec<(String, String)> {
-    let mut fixture = running(&json!({}), spec, &[in_batch("d", 1, None)]);
-    let act =
-        json!({ "verb": verb, "by": "jane", "reason": "too slow", "time": at(0).to_string(), "generation": made });
-    let metadata = &mut fixture.rollout.metadata;
-    metadata.generation = Some(5);
-    metadata.annotations = Some([(crate::api::act::LAST_ACT.to_owned(), act.to_string())].into());
-    fixture.rollout.status.as_mut().unwrap().observed_generation = seen;
-    let history = fixture.plan().status.history;
-    history.into_iter().map(|line| (line.type_, line.message)).filter(|(_, text)| text.contains("jane")).collect()
-}
-
-#[test]
-fn who_did_it_and_why_is_told_once() {
-    let line = |type_: &str, message: &str| vec![(type_.to_owned(), message.to_owned())];
-    let told = line("RolloutPaused", "by jane: too slow");
-    assert_eq!(acted("RolloutPaused", 5, Some(4), &json!({ "paused": true })), told);
-    assert_eq!(acted("RolloutPaused", 4, Some(3), &json!({ "paused": true })), told, "something else changed since");
-    assert_eq!(acted("RolloutPaused", 5, Some(5), &json!({ "paused": true })), [], "seen before");
-    assert_eq!(acted("RolloutPaused", 6, Some(4), &json!({ "paused": true })), [], "nobody's");
-    assert_eq!(acted("Whatever", 5, Some(4), &json!({})), [], "not a word of ours");
-    let approved = line("BatchApproved", "up to batch 2, by jane: too slow");
-    assert_eq!(acted("BatchApproved", 5, Some(4), &json!({ "approvedBatches": 2 })), approved);
-    let back = line("DeviceRollbackRequested", "d, by jane: too slow");
-    assert_eq!(acted("DeviceRollbackRequested", 5, Some(4), &json!({ "rollBackDevices": ["d"] })), back);
-
-    let mut fixture = running(&json!({}), &json!({ "paused": true }), &[in_batch("d", 1, None)]);
-    assert_eq!(history(&fixture.settle(), "RolloutPaused"), ["a person paused it"], "who left no word is a person");
-}
-
 #[test]
 fn ready_stalled_and_reconciling() {
     let halt = json!({ "failurePolicy": { "maxFailureRate": "0%" } });
