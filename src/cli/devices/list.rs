@@ -161,7 +161,11 @@ impl Row for Slim {
             self.metadata.labels.get(FLEET_LABEL).cloned().into(),
             if images.is_empty() { None } else { Some(images.join(",")) }.into(),
             Cell::toned(state, tone),
-            age(self.status.last_seen_time, now).into(),
+            // The time in the status is written along with other changes only; whoever is connected polled lately.
+            match self.condition(CONNECTED) {
+                Some(true) => "now".into(),
+                Some(false) | None => age(self.status.last_seen_time, now).into(),
+            },
             self.status.address.clone().into(),
             self.status.agent_version.clone().into(),
             age(self.metadata.creation_timestamp, now).into(),

@@ -84,6 +84,7 @@ fn describe(rollout: &ImageRollout, all: bool, style: Style, now: Timestamp) -> 
             field("Waits", "for a controller: none has looked at it yet; is `tranche run controller` running?".into())
         }
         Some(status) if status.message.is_empty() => {}
+        Some(status) if phase.is_terminal() => field("Ended", status.message.clone()),
         Some(status) => field("Waits", status.message.clone()),
     }
     if rollout.status.is_some() && !seen(rollout) {
