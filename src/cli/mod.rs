@@ -19,6 +19,7 @@ pub mod progress;
 pub mod rollouts;
 pub mod run;
 pub mod simulate;
+pub mod words;
 pub mod world;
 
 use std::ffi::OsString;

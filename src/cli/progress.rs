@@ -3,7 +3,8 @@
 use crate::api::ImageRollout;
 use crate::api::rollout::{BatchStatus, ImageRolloutStatus};
 
-use super::output::{Style, Tone, span};
+use super::output::{Style, Tone};
+use super::words::span;
 
 /// Cells of a bar.
 const BAR: usize = 24;
@@ -91,7 +92,7 @@ pub fn picture(rollout: &ImageRollout, style: Style) -> Vec<String> {
         return vec![format!("{name}: no controller has looked at it yet; is `tranche run controller` running?")];
     };
     let phase = style.paint(status.phase.as_str(), Tone::of(status.phase));
-    let image = super::output::short_image(&super::rollouts::image_of(rollout));
+    let image = super::words::short_image(&super::rollouts::image_of(rollout));
     let mut lines = vec![format!("{name}  {image}  {phase}")];
     let current = usize::try_from(status.current_batch).unwrap_or_default();
     for (index, batch) in status.batches.iter().enumerate() {

@@ -5,9 +5,11 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::act::Act;
+use crate::api::device::{DeviceStatus, ImageEntry, ReportedService};
 use crate::api::{Device, FLEET_LABEL};
 use crate::cli::cluster::{Cluster, ClusterArgs};
-use crate::cli::output::{Output, Style, Tone, age, object, print, short_image};
+use crate::cli::output::{Output, Style, Tone, object, print};
+use crate::cli::words::{age, short_image};
 use crate::plan::services::declared_services;
 
 /// Which one.
@@ -61,67 +63,57 @@ fn describe(device: &Device, style: Style, now: Timestamp) -> String {
     if let Some(act) = Act::of(&device.metadata) {
         field("Last act", Some(format!("{} by {}, {} ago", act.verb, act.who_and_why(), age(Some(act.time.0), now))));
     }
-    let mut section = |title: &str, lines: Vec<String>| {
+    for (title, lines) in sections(device, &status, now) {
         if !lines.is_empty() {
             text += &format!("\n{title}\n");
             lines.iter().for_each(|line| text += &format!("  {line}\n"));
         }
-    };
-    let declared = declared_services(&spec.apps);
-    section(
-        "Declared",
-        declared
-            .iter()
-            .map(|service| format!("{}/{}  {}", service.app, service.name, short_image(&service.image.to_string())))
-            .collect(),
-    );
-    section(
-        "Told instead",
-        spec.images
-            .iter()
-            .map(|entry| {
-                let image =
-                    entry.image.as_ref().map_or_else(|| "what is declared".to_owned(), |image| short_image(image));
-                let back = if entry.rolled_back { ", sent back" } else { "" };
-                let previous = entry
-                    .previous
-                    .as_ref()
-                    .map(|image| format!(", before: {}", short_image(image)))
-                    .unwrap_or_default();
-                let ago = age(Some(entry.release_time.0), now);
-                format!("{image}  by {} batch {}, {ago} ago{back}{previous}", entry.rollout, entry.batch)
-            })
-            .collect(),
-    );
-    match &status.services {
-        None => section("Reported", vec!["nothing yet".to_owned()]),
-        Some(services) => section(
+    }
+    text
+}
+
+/// What it is to run, what it is told instead, what it runs, and what came of it.
+fn sections(device: &Device, status: &DeviceStatus, now: Timestamp) -> [(&'static str, Vec<String>); 4] {
+    let declared = declared_services(&device.spec.apps);
+    let declared = declared.iter();
+    let verdicts = status.updates.iter();
+    [
+        (
+            "Declared",
+            declared
+                .map(|service| format!("{}/{}  {}", service.app, service.name, short_image(&service.image.to_string())))
+                .collect(),
+        ),
+        ("Told instead", device.spec.images.iter().map(|entry| told(entry, now)).collect()),
+        (
             "Reported",
-            services
-                .iter()
-                .map(|service| {
-                    let health =
-                        if service.health.is_empty() { String::new() } else { format!(", {}", service.health) };
-                    let restarts =
-                        if service.restarts > 0 { format!(", {} restarts", service.restarts) } else { String::new() };
-                    format!(
-                        "{}/{}  {}  {}{health}{restarts}",
-                        service.app,
-                        service.name,
-                        short_image(&service.image),
-                        service.status
-                    )
+            match &status.services {
+                None => vec!["nothing yet".to_owned()],
+                Some(services) => services.iter().map(reported).collect(),
+            },
+        ),
+        (
+            "Verdicts",
+            verdicts
+                .map(|update| {
+                    format!("{:?} in {} ({}): {}", update.verdict, update.rollout, update.reason, update.message)
                 })
                 .collect(),
         ),
-    }
-    section(
-        "Verdicts",
-        status
-            .updates
-            .iter()
-            .map(|update| format!("{:?} in {} ({}): {}", update.verdict, update.rollout, update.reason, update.message))
-            .collect(),
-    );
-    text
+    ]
+}
+
+fn told(entry: &ImageEntry, now: Timestamp) -> String {
+    let image = entry.image.as_ref().map_or_else(|| "what is declared".to_owned(), |image| short_image(image));
+    let back = if entry.rolled_back { ", sent back" } else { "" };
+    let previous = entry.previous.as_ref().map(|image| format!(", before: {}", short_image(image))).unwrap_or_default();
+    let ago = age(Some(entry.release_time.0), now);
+    format!("{image}  by {} batch {}, {ago} ago{back}{previous}", entry.rollout, entry.batch)
+}
+
+fn reported(service: &ReportedService) -> String {
+    let health = if service.health.is_empty() { String::new() } else { format!(", {}", service.health) };
+    let restarts = if service.restarts > 0 { format!(", {} restarts", service.restarts) } else { String::new() };
+    let image = short_image(&service.image);
+    format!("{}/{}  {image}  {}{health}{restarts}", service.app, service.name, service.status)
 }

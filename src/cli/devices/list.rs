@@ -11,7 +11,8 @@ use serde::Deserialize;
 use crate::api::condition::{CONNECTED, IN_SYNC};
 use crate::api::{Device, FLEET_LABEL};
 use crate::cli::list::{ListArgs, Row, list};
-use crate::cli::output::{Cell, Column, Tone, age, column, short_image, wide};
+use crate::cli::output::{Cell, Column, Tone, column, wide};
+use crate::cli::words::{age, short_image};
 
 /// Which devices.
 #[derive(Args, Debug)]

@@ -12,8 +12,8 @@ use crate::api::condition::{self, Condition, READY, STALLED};
 use crate::api::rollout::Phase;
 use crate::cli::cluster::Cluster;
 use crate::cli::fault::Fault;
-use crate::cli::output::{age, span};
 use crate::cli::rollouts::phase_of;
+use crate::cli::words::{age, span};
 use crate::cli::world::World;
 
 /// A controller that lives has looked at a change after so long.

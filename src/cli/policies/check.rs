@@ -9,9 +9,10 @@ use kube::ResourceExt as _;
 use crate::api::{ImageRef, ImageUpdatePolicy};
 use crate::cli::cluster::{Cluster, ClusterArgs};
 use crate::cli::fault::{Code, Fault};
-use crate::cli::output::{print, short_image};
+use crate::cli::output::print;
 use crate::cli::preview::beginning;
 use crate::cli::rollouts::phase_of;
+use crate::cli::words::short_image;
 use crate::cli::world::World;
 use crate::controller::devices::Known;
 use crate::controller::gather::validate;
@@ -105,9 +106,15 @@ fn claims(policy: &ImageUpdatePolicy, valid: &ValidatedPolicy, devices: &[Known]
                 &format!("  before   {rival}: more specific, {count} of these devices are its for the same images\n");
         }
     }
+    text + &course(valid, cohort.len())
+}
+
+/// How a rollout to so many devices would go.
+fn course(valid: &ValidatedPolicy, devices: usize) -> String {
+    let mut text = String::new();
     let mut placed = 0;
     for (index, (batch, size)) in valid.batches.iter().zip(&valid.sizes).enumerate() {
-        let upto = size.of(cohort.len());
+        let upto = size.of(devices);
         let (batch_size, more) =
             (upto.saturating_sub(placed), if batch.approval { ", waits for approval" } else { "" });
         let selector = if batch.selector.is_some() { ", at most: it has a selector" } else { "" };

@@ -10,7 +10,8 @@ use crate::api::policy::{DeviceClaim, ImageUpdatePolicySpec, Window};
 use crate::api::{ImageUpdatePolicy, act::Act};
 use crate::cli::cluster::{Cluster, ClusterArgs};
 use crate::cli::list::Row;
-use crate::cli::output::{Cell, Column, Output, Style, Tone, age, column, object, print, short_image, wide};
+use crate::cli::output::{Cell, Column, Output, Style, Tone, column, object, print, wide};
+use crate::cli::words::{age, short_image};
 
 /// Which one.
 #[derive(Args, Debug)]
@@ -160,7 +161,7 @@ fn rules(spec: &ImageUpdatePolicySpec) -> Vec<(&'static str, String)> {
 
 /// Without what is 0, as people write it.
 fn duration(duration: Duration) -> String {
-    crate::cli::output::span(i64::try_from(std::time::Duration::from(duration).as_secs()).unwrap_or(i64::MAX))
+    crate::cli::words::span(i64::try_from(std::time::Duration::from(duration).as_secs()).unwrap_or(i64::MAX))
 }
 
 fn devices(claim: &DeviceClaim) -> String {

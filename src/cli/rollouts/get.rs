@@ -5,11 +5,12 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use crate::api::act::Act;
-use crate::api::rollout::{ImageRolloutStatus, TriggerType};
+use crate::api::rollout::{BatchStatus, ImageRolloutStatus, TriggerType};
 use crate::api::{ImageRollout, policy_manager};
 use crate::cli::cluster::{Cluster, ClusterArgs};
-use crate::cli::output::{Cell, Column, Output, Style, Table, Tone, age, column, object, print, wide};
+use crate::cli::output::{Cell, Column, Output, Style, Table, Tone, column, object, print, wide};
 use crate::cli::progress::{Shares, took};
+use crate::cli::words::age;
 
 use super::list::{image_of, phase_of};
 
@@ -81,7 +82,7 @@ fn describe(rollout: &ImageRollout, all: bool, style: Style, now: Timestamp) -> 
     }
     match &rollout.status {
         None => {
-            field("Waits", "for a controller: none has looked at it yet; is `tranche run controller` running?".into())
+            field("Waits", "for a controller: none has looked at it yet; is `tranche run controller` running?".into());
         }
         Some(status) if status.message.is_empty() => {}
         Some(status) if phase.is_terminal() => field("Ended", status.message.clone()),
@@ -107,34 +108,8 @@ pub(super) fn seen(rollout: &ImageRollout) -> bool {
 fn tables(status: &ImageRolloutStatus, all: bool, style: Style, now: Timestamp) -> String {
     let mut text = String::new();
     if !status.batches.is_empty() {
-        let rows: Vec<Vec<Cell>> = status
-            .batches
-            .iter()
-            .enumerate()
-            .map(|(index, batch)| {
-                let Shares { devices, healthy, failed, updating: _, deferred, back } = Shares::of(batch);
-                let state = match (&batch.start_time, &batch.completion_time) {
-                    (None, _) => {
-                        Cell::toned(if batch.approval { "waits for approval" } else { "not open" }, Tone::Faint)
-                    }
-                    (Some(_), None) => Cell::toned("open", Tone::Plain),
-                    (Some(_), Some(done)) => Cell::toned(format!("done {} ago", age(Some(done.0), now)), Tone::Good),
-                };
-                let bad = if failed > 0 { Tone::Bad } else { Tone::Plain };
-                vec![
-                    (index + 1).to_string().into(),
-                    batch.size.as_str().into(),
-                    devices.to_string().into(),
-                    batch.released.to_string().into(),
-                    healthy.to_string().into(),
-                    Cell::toned(failed.to_string(), bad),
-                    back.to_string().into(),
-                    deferred.to_string().into(),
-                    state,
-                    age(batch.start_time.as_ref().map(|time| time.0), now).into(),
-                ]
-            })
-            .collect();
+        let rows: Vec<Vec<Cell>> =
+            status.batches.iter().enumerate().map(|(index, batch)| batch_row(index, batch, now)).collect();
         text += &format!("\n{}", Table::new(BATCHES, all, style).page(&rows));
     }
     let lists = [
@@ -165,4 +140,26 @@ fn tables(status: &ImageRolloutStatus, all: bool, style: Style, now: Timestamp) 
         }
     }
     text
+}
+
+fn batch_row(index: usize, batch: &BatchStatus, now: Timestamp) -> Vec<Cell> {
+    let Shares { devices, healthy, failed, updating: _, deferred, back } = Shares::of(batch);
+    let state = match (&batch.start_time, &batch.completion_time) {
+        (None, _) => Cell::toned(if batch.approval { "waits for approval" } else { "not open" }, Tone::Faint),
+        (Some(_), None) => Cell::toned("open", Tone::Plain),
+        (Some(_), Some(done)) => Cell::toned(format!("done {} ago", age(Some(done.0), now)), Tone::Good),
+    };
+    let bad = if failed > 0 { Tone::Bad } else { Tone::Plain };
+    vec![
+        (index + 1).to_string().into(),
+        batch.size.as_str().into(),
+        devices.to_string().into(),
+        batch.released.to_string().into(),
+        healthy.to_string().into(),
+        Cell::toned(failed.to_string(), bad),
+        back.to_string().into(),
+        deferred.to_string().into(),
+        state,
+        age(batch.start_time.as_ref().map(|time| time.0), now).into(),
+    ]
 }

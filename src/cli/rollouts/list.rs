@@ -7,7 +7,8 @@ use kube::ResourceExt as _;
 use crate::api::ImageRollout;
 use crate::api::rollout::Phase;
 use crate::cli::list::{ListArgs, Row, list};
-use crate::cli::output::{Cell, Column, Tone, age, column, short_image, wide};
+use crate::cli::output::{Cell, Column, Tone, column, wide};
+use crate::cli::words::{age, short_image};
 use crate::plan::subject::rollout_image;
 
 /// Which rollouts.
