@@ -23,10 +23,11 @@
 //! | [`registry`] | what a delivery means, and which rollouts it should make | `api` |
 //! | [`plan`] | everything about rollouts: who is released, who failed, what is waited for | `api`, the patterns of `registry` |
 //! | [`verbs`] | what a person's word changes in a rollout, and whether it fits | `api`, the names of `registry` |
+//! | [`enrol`] | who may enrol as which device, and whose key counts | `api` |
 //! | [`resolver`] | nothing: asks with the Secrets that a policy names | `oci` |
 //! | [`record`] | what it means that a rollout is there already | `registry`, `resolver` |
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |
-//! | [`gateway`] | what a device is told at this moment, by the planner's [`plan::gate`] | `plan` |
+//! | [`gateway`] | what a device is told at this moment, by the planner's [`plan::gate`] | `plan`, `enrol` |
 //! | [`oci`] | what a registry may be asked and where it may be; what it says of images | `api` |
 //! | [`probe`] | what a look at a device says of it, and where looks may go; when they are taken | `api`, the address rules of `oci` |
 //! | [`manage`] | who may deliver | `registry` |
@@ -61,6 +62,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod controller;
+pub mod enrol;
 pub mod gateway;
 pub mod kubeclient;
 pub mod manage;

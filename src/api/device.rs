@@ -12,6 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::auth::{DeviceAuth, Enrolment};
 use super::schema;
 
 /// One machine that polls.
@@ -61,19 +62,6 @@ pub struct DeviceSpec {
     #[x_kube(merge_strategy = kube::core::ListMerge::Map(vec!["repository".into()]))]
     #[schemars(length(max = 32))]
     pub images: Vec<ImageEntry>,
-}
-
-/// How a device proves who it is.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeviceAuth {
-    /// `sha256:` and the SHA-256 of the device's key, hexadecimal.
-    #[schemars(length(max = 71))]
-    #[x_kube(validation = schema::matches(
-        "^sha256:[0-9a-f]{64}$",
-        "keyHash is sha256: and the SHA-256 of the key in 64 hexadecimal digits",
-    ))]
-    pub key_hash: String,
 }
 
 /// What a device is told to run for one repository.

@@ -9,6 +9,7 @@
 //! spec.
 
 pub mod act;
+pub mod auth;
 pub mod check;
 pub mod condition;
 pub mod device;
@@ -37,6 +38,8 @@ pub const VERSION: &str = "v1alpha1";
 pub const FLEET_LABEL: &str = "tranche.dev/fleet";
 /// Label on a rollout: the policy it was made for.
 pub const POLICY_LABEL: &str = "tranche.dev/policy";
+/// Label on a device: name of the Secret with the provisioning key that it came in by.
+pub const PROVISIONING_KEY_LABEL: &str = "tranche.dev/provisioning-key";
 /// Finalizer on a rollout: it stays until no device's answer hangs on it (see [`crate::plan::deletion`]).
 pub const ROLLOUT_FINALIZER: &str = "tranche.dev/rollout";
 
@@ -44,6 +47,8 @@ pub const ROLLOUT_FINALIZER: &str = "tranche.dev/rollout";
 pub const CONTROLLER_MANAGER: &str = "tranche-controller";
 /// Field manager of the gateway's status writes.
 pub const GATEWAY_MANAGER: &str = "tranche-gateway";
+/// Field manager under which the gateway creates devices that enrol, and writes their `spec.auth`.
+pub const ENROLMENT_MANAGER: &str = "tranche-enrolment";
 
 /// What the field managers of policies begin with.
 const POLICY_MANAGER: &str = "tranche-policy/";

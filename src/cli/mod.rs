@@ -5,7 +5,9 @@ pub mod completion;
 pub mod crds;
 pub mod devices;
 pub mod doctor;
+pub mod enrol;
 pub mod fault;
+pub mod keys;
 pub mod list;
 pub mod output;
 pub mod person;
@@ -52,6 +54,9 @@ pub enum Command {
     /// Devices in the cluster
     #[command(subcommand, visible_aliases = ["device", "idev"])]
     Devices(devices::DevicesCommand),
+    /// Provisioning keys, by which devices enrol
+    #[command(subcommand)]
+    Enrol(enrol::EnrolCommand),
     /// Check a cluster: kinds, rights, clocks, gateways, what is stuck; says what to do
     Doctor(doctor::DoctorArgs),
     /// Run the controller, the device gateway and the API, or some of them
@@ -75,7 +80,7 @@ impl Command {
         match self {
             Self::Run(_) | Self::Simulate(_) => Builder::new_multi_thread().enable_all().build(),
             // One beside the one that prints: the next page comes in while this one is written.
-            Self::Rollouts(_) | Self::Policies(_) | Self::Devices(_) | Self::Doctor(_) => {
+            Self::Rollouts(_) | Self::Policies(_) | Self::Devices(_) | Self::Enrol(_) | Self::Doctor(_) => {
                 Builder::new_multi_thread().worker_threads(1).enable_all().build()
             }
             Self::Crds(_) | Self::Plan(_) | Self::Completion(_) => Builder::new_current_thread().enable_all().build(),
@@ -111,6 +116,7 @@ impl Cli {
             Command::Rollouts(command) => command.run().await,
             Command::Policies(command) => command.run().await,
             Command::Devices(command) => command.run().await,
+            Command::Enrol(command) => command.run().await,
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Completion(args) => completion::run(&args),

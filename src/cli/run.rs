@@ -16,17 +16,17 @@ use crate::cli::preflight;
 use crate::clock::Clock;
 use crate::controller::probes::Probes;
 use crate::controller::{self, Context};
+use crate::gateway::enrol::EnrolConfig;
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
-use crate::manage::{
-    self, AuthMode, Hooks, Jwks, PolicyCache, Receivers, TrustedProxies, Webhook, WebhookAuth, WebhookMetrics,
-};
+use crate::manage::{self, AuthMode, Hooks, Jwks, PolicyCache, Receivers, Webhook, WebhookAuth, WebhookMetrics};
 use crate::metrics::Metrics;
 use crate::oci::{AddressRules, Registries};
 use crate::ops::{self, Readiness};
 use crate::probe::{Guard, Jobs, Names, Network};
 use crate::record::Recorder;
 use crate::resolver::Resolver;
+use crate::server::source::TrustedProxies;
 use crate::server::{self, ServerConfig, with_problems};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, LogFormat};
@@ -63,6 +63,15 @@ pub struct RunArgs {
     /// Private key of the certificate, PEM
     #[arg(long, env = "TRANCHE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Certificate authorities, PEM: a device may show one of their certificates instead of a key
+    #[arg(long, env = "TRANCHE_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
+    /// Devices don't enrol by themselves, and don't change their keys
+    #[arg(long, env = "TRANCHE_NO_ENROLMENT")]
+    pub no_enrolment: bool,
+    /// How long a device's previous key counts after it has changed its key
+    #[arg(long, env = "TRANCHE_KEY_OVERLAP", default_value = "1h", value_parser = whole_duration, value_name = "DURATION")]
+    pub key_overlap: Duration,
     /// `secret`: deliveries must know DOCKER_WEBHOOK_SECRET. `none`: everybody may deliver, on loopback only
     #[arg(long, env = "TRANCHE_WEBHOOK_AUTH", default_value_t = AuthMode::Secret, value_name = "MODE")]
     pub webhook_auth: AuthMode,
@@ -71,18 +80,18 @@ pub struct RunArgs {
     #[arg(long, env = "TRANCHE_REGISTRY_ALLOW_ADDRESSES", default_value_t = AddressRules::default(), value_name = "CIDRS")]
     pub registry_allow_addresses: AddressRules,
     /// Networks that health checks of devices may reach besides the device's own reported address, by commas
-    #[arg(long, env = "TRANCHE_CHECK_NETWORKS", value_delimiter = ',', value_parser = manage::source::network, value_name = "CIDR")]
+    #[arg(long, env = "TRANCHE_CHECK_NETWORKS", value_delimiter = ',', value_parser = server::source::network, value_name = "CIDR")]
     pub check_networks: Vec<ipnet::IpNet>,
     /// Addresses that health checks may reach although they are loopback, link-local or a cloud's metadata service, by
     /// commas
     #[arg(long, env = "TRANCHE_CHECK_ALLOW_ADDRESSES", default_value_t = AddressRules::default(), value_name = "CIDRS")]
     pub check_allow_addresses: AddressRules,
-    /// Networks of proxies whose X-Forwarded-For (or Forwarded) says who delivers, for limits by source [default: none]
+    /// Networks of proxies whose X-Forwarded-For (or Forwarded) says who delivers or enrols, for limits by source [default: none]
     #[arg(
         long,
         env = "TRANCHE_TRUSTED_PROXIES",
         value_delimiter = ',',
-        value_parser = manage::source::network,
+        value_parser = server::source::network,
         value_name = "CIDR"
     )]
     pub trusted_proxies: Vec<ipnet::IpNet>,
@@ -115,6 +124,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         ops_listen,
         tls_cert,
         tls_key,
+        client_ca,
+        no_enrolment,
+        key_overlap,
         webhook_auth,
         registry_allow_addresses,
         check_networks,
@@ -129,7 +141,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     shutdown.on_signals().context("installing signal handlers")?;
 
     let tls = match (tls_cert, tls_key) {
-        (Some(certificate), Some(key)) => Some(server::tls::acceptor(&certificate, &key)?),
+        (Some(certificate), Some(key)) => Some(server::tls::acceptor(&certificate, &key, client_ca.as_deref())?),
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => bail!("--tls-cert and --tls-key go together"),
     };
@@ -142,6 +154,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         return Ok(());
     }
 
+    let proxies = TrustedProxies::new(trusted_proxies);
     // Requested once the last request is answered.
     let drained = Shutdown::new();
     let metrics = Arc::new(Metrics::new());
@@ -154,7 +167,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         parts.controller(&client, &namespace, registries.clone(), probes, &metrics, &shutdown);
     }
     if wants(Component::Gateway) {
-        let config = GatewayConfig { presence_interval, ..GatewayConfig::new(&namespace) };
+        let overlap = key_overlap.try_into().context("--key-overlap")?;
+        let enrol = EnrolConfig { enabled: !no_enrolment, overlap, proxies: proxies.clone() };
+        let config = GatewayConfig { presence_interval, enrol, ..GatewayConfig::new(&namespace) };
         parts.gateway(&client, config, &metrics, &shutdown);
     }
     if wants(Component::Api) {
@@ -163,7 +178,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         if let Some(warning) = auth.warning() {
             tracing::warn!("{warning}");
         }
-        let door = Door { auth, proxies: TrustedProxies::new(trusted_proxies), registries };
+        let door = Door { auth, proxies, registries };
         parts.api(&client, &namespace, door, &metrics, &shutdown, &drained);
     }
     let Parts { mut tasks, routes, readiness } = parts;

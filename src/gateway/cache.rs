@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use subtle::ConstantTimeEq as _;
 
 use super::record::Record;
 use super::rollouts::Rollouts;
-use super::shared::{Interner, KeyHash};
+use super::shared::Interner;
 use crate::api::Device;
+use crate::enrol::hash::KeyHash;
 
 /// How many parts. A power of two, at least the number of cores of any machine this runs on.
 pub const PARTS: usize = 64;
@@ -71,14 +71,10 @@ impl Cache {
         self.len() == 0
     }
 
-    /// The device whose key has that hash.
+    /// The device whose key has that hash, or whose previous key. Whether it counts is [`super::identity`]'s to say.
     #[must_use]
     pub fn by_key(&self, hash: &KeyHash) -> Option<Arc<Record>> {
-        let record = self.keys[key_part(hash)].read().get(hash)?.clone();
-        // The map found it by the hash of what was presented, which nobody can steer; the comparison that decides is
-        // made in constant time all the same.
-        let stored = record.key_hash?;
-        bool::from(stored.ct_eq(hash)).then_some(record)
+        self.keys[key_part(hash)].read().get(hash).cloned()
     }
 
     /// The device of that name.
@@ -93,7 +89,7 @@ impl Cache {
         let record = Arc::new(self.project(device));
         let before = self.names[name_part(&record.name)].write().insert(record.name.clone(), record.clone());
         match before {
-            Some(before) if before.key_hash == record.key_hash => {}
+            Some(before) if before.access.hashes().eq(record.access.hashes()) => {}
             Some(before) => self.unkey(&before),
             None => {
                 self.len.fetch_add(1, Ordering::Relaxed);
@@ -129,9 +125,10 @@ impl Cache {
         let mut keys: Vec<HashMap<KeyHash, Arc<Record>>> = std::iter::repeat_with(HashMap::new).take(PARTS).collect();
         let mut shadowed = HashMap::new();
         for record in names.iter().flat_map(HashMap::values) {
-            let Some(hash) = record.key_hash else { continue };
-            if let Some(loser) = claim(&mut keys[key_part(&hash)], hash, record.clone()) {
-                shadowed.insert(loser.name.clone(), loser);
+            for hash in record.access.hashes() {
+                if let Some(loser) = claim(&mut keys[key_part(hash)], *hash, record.clone()) {
+                    shadowed.insert(loser.name.clone(), loser);
+                }
             }
         }
         self.len.store(names.iter().map(HashMap::len).sum(), Ordering::Relaxed);
@@ -150,30 +147,31 @@ impl Cache {
     }
 
     fn key(&self, record: Arc<Record>) {
-        let Some(hash) = record.key_hash else { return };
         let mut shadowed = self.shadowed.lock();
         shadowed.remove(&record.name);
-        if let Some(loser) = claim(&mut self.keys[key_part(&hash)].write(), hash, record) {
-            tracing::warn!(device = %loser.name, "this device's key is another device's: it can't come in");
-            shadowed.insert(loser.name.clone(), loser);
+        for hash in record.access.hashes() {
+            if let Some(loser) = claim(&mut self.keys[key_part(hash)].write(), *hash, record.clone()) {
+                tracing::warn!(device = %loser.name, "this device's key is another device's: it can't come in");
+                shadowed.insert(loser.name.clone(), loser);
+            }
         }
     }
 
     fn unkey(&self, record: &Record) {
-        let Some(hash) = record.key_hash else { return };
         let mut shadowed = self.shadowed.lock();
         shadowed.remove(&record.name);
-        let mut keys = self.keys[key_part(&hash)].write();
-        if keys.get(&hash).is_some_and(|owner| owner.name == record.name) {
-            keys.remove(&hash);
-            let heir = shadowed
-                .values()
-                .filter(|other| other.key_hash == Some(hash))
-                .min_by_key(|other| (other.created, other.name.clone()))
-                .cloned();
-            if let Some(heir) = heir {
-                shadowed.remove(&heir.name);
-                keys.insert(hash, heir);
+        for hash in record.access.hashes() {
+            let mut keys = self.keys[key_part(hash)].write();
+            if keys.get(hash).is_some_and(|owner| owner.name == record.name) {
+                keys.remove(hash);
+                // It stays among the shadowed: its other key may be another's still.
+                let heir = shadowed
+                    .values()
+                    .filter(|other| other.access.hashes().any(|other| other == hash))
+                    .min_by_key(|other| (other.created, other.name.clone()));
+                if let Some(heir) = heir {
+                    keys.insert(*hash, heir.clone());
+                }
             }
         }
     }

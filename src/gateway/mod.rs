@@ -27,15 +27,15 @@
 //!
 //! # The parts
 //!
-//! [`watch`] feeds [`cache`] and [`rollouts`]; [`crate::plan::gate`] (shared with the planner), [`target`] and [`etag`] are pure; [`poll`] and [`report`] are
-//! the two requests, both through [`auth`]; [`presence`] tells the controller who was seen when.
+//! [`enrol`] is how devices become known; [`watch`] feeds [`cache`] and [`rollouts`]; [`crate::plan::gate`] (shared with the planner), [`target`] and [`etag`] are pure; [`poll`] and [`report`] are
+//! the two requests, and [`logs`] what agents send besides, all through [`auth`]; [`presence`] tells the controller who was seen when.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, patch};
+use axum::routing::{get, patch, post};
 use http::StatusCode;
 use kube::Client;
 use tokio::task::{JoinHandle, JoinSet};
@@ -47,8 +47,12 @@ use crate::metrics::Metrics;
 use crate::problem::Problem;
 
 pub mod auth;
+pub mod body;
 pub mod cache;
+pub mod enrol;
 pub mod etag;
+pub mod identity;
+pub mod logs;
 pub mod poll;
 pub mod presence;
 pub mod record;
@@ -67,6 +71,8 @@ pub struct GatewayConfig {
     pub stale_after: Duration,
     /// How often each presence object is written; by default a second for each object, from 5 s to 60 s.
     pub presence_interval: Option<Duration>,
+    /// How devices enrol.
+    pub enrol: enrol::EnrolConfig,
     /// What time it is.
     pub clock: Clock,
 }
@@ -79,6 +85,7 @@ impl GatewayConfig {
             namespace: namespace.into(),
             stale_after: Duration::from_secs(120),
             presence_interval: None,
+            enrol: enrol::EnrolConfig::default(),
             clock: Clock::default(),
         }
     }
@@ -92,6 +99,7 @@ pub struct Gateway {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) presence: presence::Presence,
     pub(crate) reports: report::Limits,
+    pub(crate) enrol: enrol::Enrolments,
     pub(crate) progress: tokio::sync::watch::Sender<Progress>,
     pub(crate) rollouts_alive: Arc<Liveness>,
     pub(crate) devices_alive: Arc<Liveness>,
@@ -154,6 +162,7 @@ impl Gateway {
         Self {
             presence: presence::Presence::new(config.presence_interval),
             reports: report::Limits::new(),
+            enrol: enrol::Enrolments::new(),
             progress: tokio::sync::watch::Sender::default(),
             rollouts_alive: Arc::default(),
             devices_alive: Arc::default(),
@@ -203,8 +212,12 @@ impl Gateway {
 
 /// The device-facing routes.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    Router::new()
+    let routes = Router::new()
+        .route("/health", get(logs::health))
         .route("/api/v1/device/{uuid}/state", get(poll::poll))
         .route("/api/v1/device/state", patch(report::report))
-        .with_state(gateway)
+        .route("/api/v1/device/{uuid}/logs", post(logs::logs))
+        .route("/api/v1/device/{uuid}/metrics", post(logs::metrics));
+    let enrolment = if gateway.config.enrol.enabled { enrol::routes() } else { Router::new() };
+    routes.merge(enrolment).with_state(gateway)
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 
 use super::Gateway;
-use super::auth::{authenticate, refused};
+use super::auth::{Refused, authenticate};
 use super::etag;
+use super::record::Record;
 
 /// Answers are for one device and must be asked for anew each time.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-cache");
@@ -23,7 +24,7 @@ pub async fn poll(State(gateway): State<Arc<Gateway>>, request: Request) -> Resp
         return gateway.not_ready(why);
     }
     let uuid = uuid_of(request.uri().path());
-    answer(&gateway, uuid, request.headers())
+    answer(&gateway, uuid, request.headers(), request.extensions())
 }
 
 /// The part of `/api/v1/device/{uuid}/state` that names the device; empty where there is none.
@@ -31,12 +32,16 @@ fn uuid_of(path: &str) -> &str {
     path.strip_suffix("/state").and_then(|path| path.rsplit_once('/')).map_or("", |(_, uuid)| uuid)
 }
 
-fn answer(gateway: &Gateway, uuid: &str, headers: &HeaderMap) -> Response {
+fn answer(gateway: &Gateway, uuid: &str, headers: &HeaderMap, extensions: &Extensions) -> Response {
     let metrics = &gateway.metrics.gateway;
-    let record = authenticate(&gateway.cache, headers).filter(|record| record.name.eq_ignore_ascii_case(uuid));
-    let Some(record) = record else {
-        metrics.polls_refused.inc();
-        return refused();
+    let record = authenticate(&gateway.cache, headers, extensions, || gateway.config.clock.now());
+    let own = |record: Arc<Record>| record.name.eq_ignore_ascii_case(uuid).then_some(record).ok_or(Refused::Stranger);
+    let record = match record.and_then(own) {
+        Ok(record) => record,
+        Err(refused) => {
+            metrics.polls_refused.inc();
+            return refused.into_response();
+        }
     };
     gateway.presence.see(&record, gateway.config.clock.now());
     let offers = record.offers(gateway.is_live());

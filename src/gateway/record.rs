@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::etag::{self, Asked, ImagePart};
+use super::identity::Access;
 use super::rollouts::{Rollouts, Slot};
-use super::shared::{Interner, KeyHash, Reported, Shared, json, key_hash};
+use super::shared::{Interner, Reported, Shared, json};
 use super::target;
 use crate::api::device::{ReportedService, Verdict};
 use crate::api::{Device, ImageRef};
@@ -62,8 +63,8 @@ struct Answer {
 pub struct Record {
     /// Its name: its UUID in lower case.
     pub name: Arc<str>,
-    /// SHA-256 of its key; a device without can't come in.
-    pub key_hash: Option<KeyHash>,
+    /// What lets it in.
+    pub access: Access,
     /// `metadata.generation`.
     pub generation: i64,
     /// When it was created, Unix seconds.
@@ -126,7 +127,7 @@ impl Record {
             .collect();
         let record = Self {
             name,
-            key_hash: spec.auth.as_ref().and_then(|auth| key_hash(&auth.key_hash)),
+            access: spec.auth.as_ref().map(Access::of).unwrap_or_default(),
             generation: device.metadata.generation.unwrap_or(1),
             created: device.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
             released: spec.images.iter().map(|entry| entry.release_time.0.as_second()).max(),
@@ -134,7 +135,7 @@ impl Record {
             shared: before.map(|before| before.shared.clone()).unwrap_or_default(),
             hold: spec.hold,
             apps: interner.intern(&json(&spec.apps)),
-            config: interner.intern(&json(&spec.config)),
+            config: interner.intern(&json(&target::config(spec.config.clone()))),
             entries,
             answer: Mutex::new(None),
         };

@@ -9,9 +9,6 @@ use parking_lot::Mutex;
 use crate::api::condition;
 use crate::api::device::{DeviceStatus, ReportedService};
 
-/// A device key's SHA-256.
-pub type KeyHash = [u8; 32];
-
 /// Texts that many devices share: applications, image references, reports.
 #[derive(Debug, Default)]
 pub struct Interner {
@@ -154,21 +151,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".into())
 }
 
-/// The hash in `sha256:<hex>`.
-#[must_use]
-pub fn key_hash(text: &str) -> Option<KeyHash> {
-    let hex = text.strip_prefix("sha256:")?.as_bytes();
-    if hex.len() != 64 {
-        return None;
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(hex.chunks_exact(2)) {
-        let digit = |c: u8| char::from(c).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? << 4 | digit(pair[1])?).ok()?;
-    }
-    Some(hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,15 +166,5 @@ mod tests {
         let len = interner.texts.lock().0.len();
         assert!(len <= 1024, "{len} texts that nobody uses");
         assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
-    }
-
-    #[test]
-    fn key_hashes() {
-        let hex = "0f".repeat(32);
-        assert_eq!(key_hash(&format!("sha256:{hex}")), Some([0x0f; 32]));
-        for bad in ["", "sha256:", &hex, &format!("sha256:{}", &hex[1..]), &format!("sha256:{}zz", &hex[2..]), "md5:00"]
-        {
-            assert_eq!(key_hash(bad), None, "{bad}");
-        }
     }
 }

@@ -11,6 +11,9 @@ use crate::api::ImageRef;
 use crate::api::image::written_name;
 use crate::plan::services::service_image;
 
+/// The intervals that stand in both blocks.
+const INTERVALS: [&str; 3] = ["targetStatePollIntervalMs", "reportIntervalMs", "metricsIntervalMs"];
+
 /// Writes the images into `apps`. `images` holds the reference that each overlaid repository gets; the services of all
 /// other repositories keep theirs, and get the missing one of the two spellings.
 pub fn overlay(apps: &mut BTreeMap<String, Value>, images: &[ImageRef]) {
@@ -53,6 +56,26 @@ fn put(object: &mut Map<String, Value>, key: &str, image: &str, replace: bool) {
     if replace || !filled {
         object.insert(key.to_owned(), Value::from(image));
     }
+}
+
+/// `config` with both blocks of intervals, where a person wrote one. Agents read `intervals` when it changes, and
+/// `intervals.agent` when they start; which of the two a person knows of is chance. Two that differ are his word.
+#[must_use]
+pub fn config(mut config: Map<String, Value>) -> Map<String, Value> {
+    if let Some(intervals) = config.get_mut("intervals").and_then(Value::as_object_mut) {
+        let own: Map<String, Value> =
+            INTERVALS.iter().filter_map(|key| Some(((*key).to_owned(), intervals.get(*key)?.clone()))).collect();
+        match intervals.get("agent").and_then(Value::as_object).cloned() {
+            Some(agent) if own.is_empty() => {
+                intervals.extend(agent.into_iter().filter(|(key, _)| INTERVALS.contains(&key.as_str())));
+            }
+            None if !own.is_empty() && !intervals.contains_key("agent") => {
+                intervals.insert("agent".into(), own.into());
+            }
+            Some(_) | None => {}
+        }
+    }
+    config
 }
 
 /// The body of a 200. `uuid` is spelled as the device spelled it, for it looks itself up by that spelling.
@@ -147,6 +170,32 @@ mod tests {
         let before = apps.clone();
         overlay(&mut apps, &[]);
         assert_eq!(apps, before);
+    }
+
+    #[test]
+    fn both_blocks_of_intervals_whichever_was_used() {
+        let told = |declared: &Value| Value::from(config(declared.as_object().unwrap().clone()));
+        let (poll, report) = ("targetStatePollIntervalMs", "reportIntervalMs");
+        let both = json!({"intervals": {poll: 2000, report: 3000, "agent": {poll: 2000, report: 3000}}});
+        assert_eq!(told(&json!({"intervals": {poll: 2000, report: 3000}})), both);
+        assert_eq!(told(&json!({"intervals": {"agent": {poll: 2000, report: 3000}}})), both);
+        let reconciled = json!({"intervals": {"agent": {"reconciliationIntervalMs": 1, poll: 2}}});
+        assert_eq!(
+            told(&reconciled),
+            json!({"intervals": {poll: 2, "agent": {"reconciliationIntervalMs": 1, poll: 2}}}),
+            "what only one block has stays there"
+        );
+        for untouched in [
+            json!({}),
+            json!({"intervals": 7}),
+            json!({"intervals": {"other": 1}}),
+            json!({"intervals": {poll: 1, "agent": {}}}),
+            json!({"intervals": {poll: 1, "agent": "x"}}),
+            json!({"intervals": {poll: 1, "agent": {report: 2}}}),
+            json!({"agentUpdate": {"version": "2.0.0", "url": "https://…"}, "logging": [1, null], "a": {"b": 1.5}}),
+        ] {
+            assert_eq!(told(&untouched), untouched);
+        }
     }
 
     #[test]

@@ -15,11 +15,11 @@ use tokio::time::{Instant, timeout_at};
 use super::door::WebhookAuth;
 use super::receivers::Receiver;
 use super::refusal::Refusal;
-use super::source::Source;
 use super::webhook::{DELIVERY_TIMEOUT, MAX_BODY, Webhook};
 use crate::clock;
 use crate::registry::oidc::{self, TokenError};
 use crate::registry::signature::{Proof, Rule, Secrets, Unauthentic, knock, verify_body};
+use crate::server::source::Source;
 
 /// By which URL a delivery comes.
 #[derive(Clone, Copy)]
@@ -46,10 +46,10 @@ pub(super) type Admitted<'a> = (SemaphorePermit<'a>, Bytes);
 impl Webhook {
     /// Whether a request goes on at all, and whose path it came by.
     pub(super) fn meet(&self, way: Way<'_>, source: Source) -> Result<Option<Arc<Receiver>>, Refusal> {
-        self.limits.request(source).map_err(Refusal::RateLimited)?;
+        self.limits.sources.request(source).map_err(Refusal::RateLimited)?;
         match way {
             Way::First(_) => match self.auth {
-                WebhookAuth::Secret(_) => self.limits.attempt(source).map_err(Refusal::RateLimited)?,
+                WebhookAuth::Secret(_) => self.limits.sources.attempt(source).map_err(Refusal::RateLimited)?,
                 WebhookAuth::Open | WebhookAuth::Shut => {}
             },
             Way::Hook(token) => {
@@ -62,7 +62,7 @@ impl Webhook {
                 if !hooks.receivers.knows_every_path() {
                     return Err(Refusal::NotReady);
                 }
-                self.limits.attempt(source).map_err(Refusal::RateLimited)?;
+                self.limits.sources.attempt(source).map_err(Refusal::RateLimited)?;
                 return Err(Refusal::NoReceiver);
             }
         }

@@ -16,7 +16,6 @@ pub mod limits;
 pub mod metrics;
 pub mod receivers;
 mod refusal;
-pub mod source;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -26,8 +25,9 @@ pub use door::{AuthMode, DoorError, WebhookAuth};
 pub use jwks::Jwks;
 pub use metrics::WebhookMetrics;
 pub use receivers::Receivers;
-pub use source::TrustedProxies;
 pub use webhook::{Hooks, Webhook};
+
+pub use crate::server::source::TrustedProxies;
 
 /// Where registries deliver.
 pub const WEBHOOK_PATH: &str = "/api/v1/webhooks/docker-registry";

@@ -7,13 +7,13 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::door::HOW_TO_OPEN;
 use super::jwks::JwksError;
-use super::limits::TooMuch;
 use super::metrics::Outcome;
 use crate::problem::Problem;
 use crate::record::RecordError;
 use crate::registry::ParseError;
 use crate::registry::oidc::TokenError;
 use crate::registry::signature::Unauthentic;
+use crate::server::limits::TooMuch;
 
 /// Seconds after which a throttled delivery may come again: the deliveries in front take milliseconds.
 const THROTTLED_RETRY: u64 = 1;

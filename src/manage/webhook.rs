@@ -20,11 +20,10 @@ use super::answer::{self, Made};
 use super::cache::PolicyCache;
 use super::door::WebhookAuth;
 use super::jwks::Jwks;
-use super::limits::{Limits, Pace};
+use super::limits::Limits;
 use super::metrics::{Outcome, WebhookMetrics};
 use super::receivers::{Count, Receiver, Receivers};
 use super::refusal::Refusal;
-use super::source::TrustedProxies;
 use super::{HOOKS_PATH, WEBHOOK_PATH};
 use crate::clock;
 use crate::problem::Problem;
@@ -32,6 +31,8 @@ use crate::record::{Recorded, Recorder};
 use crate::registry::intake::{Creation, Decision, Ignored, decide};
 use crate::registry::{self, Expect, ParseError, PushEvent, Reason};
 use crate::server::Peer;
+use crate::server::limits::Pace;
+use crate::server::source::TrustedProxies;
 
 /// Largest body. Real payloads have 1 to 30 KiB; GitHub's limit is 25 MiB, for events that aren't asked for here.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -208,7 +209,7 @@ impl Webhook {
             Ok(receiver) => receiver,
             Err(refusal) => {
                 if matches!(refusal, Refusal::NoReceiver) {
-                    self.limits.failed(source);
+                    self.limits.sources.failed(source);
                 }
                 return Delivered { dialect: None, result: Err(refusal) };
             }
@@ -224,7 +225,7 @@ impl Webhook {
                     Some(_) => {}
                     // Nobody knows who that was, and it may have held a place.
                     None if matches!(outcome, Outcome::Unauthentic | Outcome::TooLarge | Outcome::Incomplete) => {
-                        self.limits.failed(source);
+                        self.limits.sources.failed(source);
                     }
                     None => {}
                 }

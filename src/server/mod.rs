@@ -26,12 +26,16 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
 use self::activity::Activity;
+use self::client::ClientCertificate;
 use self::io::Watched;
 use crate::metrics::ServerMetrics;
 use crate::problem::Problem;
 
 mod activity;
+pub mod client;
 mod io;
+pub mod limits;
+pub mod source;
 pub mod tls;
 
 /// Connections at once. One costs about 20 KiB, so this is some 300 MiB at worst; a fleet of a million that polls each
@@ -81,6 +85,13 @@ impl Default for ServerConfig {
 /// Address of the other side, in a request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// The other side of a connection.
+#[derive(Clone, Debug)]
+struct Client {
+    peer: Peer,
+    certificate: Option<ClientCertificate>,
+}
 
 /// What all connections share.
 struct Shared {
@@ -194,9 +205,13 @@ async fn connection(stream: TcpStream, peer: Peer, shared: Arc<Shared>, place: P
     // Only a matter of latency.
     let _ = stream.set_nodelay(true);
     match shared.tls.clone() {
-        None => drive(stream, peer, shared, place).await,
+        None => drive(stream, Client { peer, certificate: None }, shared, place).await,
         Some(acceptor) => match timeout(shared.config.handshake_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => drive(stream, peer, shared, place).await,
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let certificate = shown.and_then(ClientCertificate::read);
+                drive(stream, Client { peer, certificate }, shared, place).await;
+            }
             Ok(Err(error)) => tracing::debug!(peer = %peer.0, %error, "the TLS handshake failed"),
             Err(_) => {
                 shared.metrics.timed_out.inc();
@@ -205,15 +220,15 @@ async fn connection(stream: TcpStream, peer: Peer, shared: Arc<Shared>, place: P
     }
 }
 
-async fn drive<S>(stream: S, peer: Peer, shared: Arc<Shared>, place: Place)
+async fn drive<S>(stream: S, client: Client, shared: Arc<Shared>, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Arc::new(Activity::new());
     let io = TokioIo::new(Watched::new(stream, activity.clone(), place));
     let service = {
-        let (shared, activity) = (shared.clone(), activity.clone());
-        hyper::service::service_fn(move |request| respond(request, peer, shared.clone(), activity.clone()))
+        let (client, shared, activity) = (client.clone(), shared.clone(), activity.clone());
+        hyper::service::service_fn(move |request| respond(request, client.clone(), shared.clone(), activity.clone()))
     };
     let connection = shared.builder.serve_connection(io, service);
     tokio::pin!(connection);
@@ -226,7 +241,7 @@ where
         tokio::select! {
             ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(peer = %peer.0, error = &*error, "the connection broke off");
+                    tracing::debug!(peer = %client.peer.0, error = &*error, "the connection broke off");
                 }
                 return;
             }
@@ -256,13 +271,16 @@ where
 
 async fn respond(
     mut request: Request<Incoming>,
-    peer: Peer,
+    client: Client,
     shared: Arc<Shared>,
     activity: Arc<Activity>,
 ) -> Result<Response, std::convert::Infallible> {
     let version = request.version();
     let _in_request = activity.enter(version == Version::HTTP_2);
-    request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(client.peer);
+    if let Some(certificate) = client.certificate {
+        request.extensions_mut().insert(certificate);
+    }
     let answer = shared.router.clone().call(request.map(Body::new));
     let mut response = match timeout(shared.config.request_timeout, answer).await {
         Ok(Ok(response)) => response,

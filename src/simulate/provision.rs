@@ -130,7 +130,7 @@ pub fn device(identity: &Identity, fleet: &str, image: &ImageSource<'_>) -> Devi
         spec: DeviceSpec {
             display_name: Some(format!("{fleet}-{:05}", identity.index)),
             apps: BTreeMap::from([(APP.into(), app)]),
-            auth: Some(DeviceAuth { key_hash: identity.key.hash() }),
+            auth: Some(DeviceAuth { key_hash: Some(identity.key.hash()), ..DeviceAuth::default() }),
             ..DeviceSpec::default()
         },
         status: None,

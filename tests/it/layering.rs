@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["api"]),
     ("plan", &["api", "registry"]),
     ("verbs", &["api", "registry"]),
+    ("enrol", &["api"]),
     ("clock", &[]),
     ("shutdown", &[]),
     ("kubeclient", &[]),
@@ -26,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("resolver", &["api", "oci"]),
     ("record", &["api", "registry", "resolver"]),
     ("controller", &["api", "registry", "plan", "oci", "probe", "resolver", "record", "clock", "shutdown"]),
-    ("gateway", &["api", "plan", "clock", "metrics", "problem", "server"]),
+    ("gateway", &["api", "plan", "enrol", "clock", "metrics", "problem", "server"]),
     ("manage", &["api", "registry", "oci", "resolver", "record", "clock", "problem", "server", "shutdown"]),
     ("simulate", &["api", "clock", "shutdown"]),
     (
@@ -37,6 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "registry",
             "verbs",
             "controller",
+            "enrol",
             "gateway",
             "manage",
             "oci",
@@ -56,7 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Layers in which nothing but values may happen, and what would be more.
-const PURE: &[&str] = &["api", "plan", "registry"];
+const PURE: &[&str] = &["api", "plan", "registry", "enrol"];
 const IMPURE: &[&str] = &[
     "tokio",
     "reqwest",

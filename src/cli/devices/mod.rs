@@ -25,6 +25,8 @@ pub enum DevicesCommand {
     /// Send a device back to its own previous image
     #[command(visible_alias = "undo")]
     Rollback(acts::RollbackArgs),
+    /// Say what lets a device in; revoke it, release it, or give it another key
+    Keys(super::keys::KeysArgs),
 }
 
 impl DevicesCommand {
@@ -40,6 +42,7 @@ impl DevicesCommand {
             Self::Hold(args) => acts::hold(&args, true).await,
             Self::Release(args) => acts::hold(&args, false).await,
             Self::Rollback(args) => acts::rollback(&args).await,
+            Self::Keys(args) => super::keys::run(args).await,
         }
     }
 }

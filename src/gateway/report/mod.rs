@@ -3,15 +3,12 @@
 //! Takes the body in within bounds, has it read by [`parse`] and weighed by [`mod@judge`], both pure, and writes the status
 //! when something that matters changed. The key decides who is speaking; the body may only agree.
 
-use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http::{HeaderValue, StatusCode, header};
 use kube::Resource as _;
 use kube::api::{PartialObjectMeta, Patch, PatchParams};
 use tokio::sync::{Mutex, Semaphore};
@@ -20,7 +17,8 @@ use tokio::time::timeout;
 use self::judge::{Judgement, Write, judge};
 use self::parse::{Refusal, Report};
 use super::Gateway;
-use super::auth::{authenticate, refused};
+use super::auth::{Refused, authenticate};
+use super::body::{self, BodyError, Bounds};
 use super::cache::name_hash;
 use super::record::Record;
 use super::shared::OwnWrite;
@@ -31,13 +29,16 @@ pub mod judge;
 pub mod parse;
 mod restarts;
 
-/// A compressed body, at most. A report of 256 services compresses to a tenth of this.
-const MAX_COMPRESSED: usize = 256 << 10;
-/// A body as read, at most: plain, or after inflating. Far above the largest real report (about 100 KiB).
-const MAX_BODY: usize = 1 << 20;
-/// A body must have arrived by then; agents give up after 30 s.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bodies in memory at once. With [`MAX_BODY`] this bounds their memory to 256 MiB, and is far more than the API server
+/// What a report may be. A report of 256 services compresses to a tenth of the first figure; the second is far above the
+/// largest real one (about 100 KiB).
+const BOUNDS: Bounds = Bounds {
+    compressed: 256 << 10,
+    plain: 1 << 20,
+    what: "report",
+    malformed: ("malformed-report", "Malformed report"),
+    says: "a report may have 1 MiB, and 256 KiB when it is sent compressed",
+};
+/// Bodies in memory at once. With [`BOUNDS`] this bounds their memory to 256 MiB, and is far more than the API server
 /// can take in writes.
 const MAX_BODIES: usize = 256;
 /// Status writes in flight at once. The API server's own share for one client is of this order.
@@ -55,7 +56,7 @@ const RETRY_AFTER: u64 = 15;
 /// What bounds the work on reports.
 #[derive(Debug)]
 pub struct Limits {
-    bodies: Semaphore,
+    pub(super) bodies: Semaphore,
     writes: Semaphore,
     stripes: Box<[Mutex<()>]>,
 }
@@ -90,9 +91,13 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
     }
     let metrics = &gateway.metrics.gateway;
     // Before the body is read: a stranger's body is worth nothing.
-    let Some(record) = authenticate(&gateway.cache, request.headers()) else {
-        metrics.reports_refused.inc();
-        return refused();
+    let now = || gateway.config.clock.now();
+    let record = match authenticate(&gateway.cache, request.headers(), request.extensions(), now) {
+        Ok(record) => record,
+        Err(refused) => {
+            metrics.reports_refused.inc();
+            return refused.into_response();
+        }
     };
     gateway.presence.see(&record, gateway.config.clock.now());
     match take_in(&gateway, &record, request).await {
@@ -108,59 +113,13 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
 #[derive(Debug)]
 enum Rejection {
     Refused(Refusal),
-    TooLarge,
-    Coding,
-    Slow,
+    Body(BodyError),
 }
 
 async fn take_in(gateway: &Gateway, record: &Record, request: Request) -> Result<Report, Rejection> {
-    let read = async {
-        // Never closed.
-        let _slot = gateway.reports.bodies.acquire().await;
-        let body = read_body(request).await?;
-        // Reduced to its few bounded fields before anything is awaited again.
-        parse::parse(&body, &record.name).map_err(Rejection::Refused)
-    };
-    timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(Rejection::Slow))
-}
-
-async fn read_body(request: Request) -> Result<Bytes, Rejection> {
-    let gzip = is_gzip(request.headers())?;
-    let limit = if gzip { MAX_COMPRESSED } else { MAX_BODY };
-    let body = request.into_body();
-    let announced = axum::body::HttpBody::size_hint(&body).lower();
-    if announced > limit as u64 {
-        return Err(Rejection::TooLarge);
-    }
-    let bytes = match Limited::new(body, limit).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => return Err(Rejection::TooLarge),
-        Err(_) => return Err(malformed("the body broke off")),
-    };
-    if gzip { inflate(&bytes) } else { Ok(bytes) }
-}
-
-fn is_gzip(headers: &HeaderMap) -> Result<bool, Rejection> {
-    match headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes().trim_ascii()) {
-        None | Some(b"") => Ok(false),
-        Some(coding) if coding.eq_ignore_ascii_case(b"identity") => Ok(false),
-        Some(coding) if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") => Ok(true),
-        Some(_) => Err(Rejection::Coding),
-    }
-}
-
-fn inflate(compressed: &[u8]) -> Result<Bytes, Rejection> {
-    let mut body = Vec::new();
-    let limit = MAX_BODY as u64;
-    match flate2::read::GzDecoder::new(compressed).take(limit + 1).read_to_end(&mut body) {
-        Ok(_) if body.len() > MAX_BODY => Err(Rejection::TooLarge),
-        Ok(_) => Ok(body.into()),
-        Err(_) => Err(malformed("the body says that it is gzip, and is not")),
-    }
-}
-
-fn malformed(why: &str) -> Rejection {
-    Rejection::Refused(Refusal::Malformed(why.to_owned()))
+    let (_place, body) = body::read(&gateway.reports.bodies, request, &BOUNDS).await.map_err(Rejection::Body)?;
+    // Reduced to its few bounded fields before anything is awaited again.
+    parse::parse(&body, &record.name).map_err(Rejection::Refused)
 }
 
 /// Weighs a report against what is known, and writes what changed.
@@ -169,7 +128,7 @@ async fn settle(gateway: &Gateway, device: &str, report: Report) -> Response {
     let settled = timeout(WRITE_TIMEOUT, async {
         let _turn = gateway.reports.stripe(device).lock().await;
         // As it is now: the report may have waited for the one before it.
-        let Some(record) = gateway.cache.by_name(device) else { return refused() };
+        let Some(record) = gateway.cache.by_name(device) else { return Refused::Stranger.into_response() };
         let own = record.shared.own.lock().as_ref().map(|own| own.reported.clone());
         let baseline = own.as_ref().unwrap_or(&record.reported);
         match judge(&record, baseline, report, gateway.is_live(), gateway.config.clock.now()) {
@@ -201,7 +160,7 @@ async fn put_down(gateway: &Gateway, record: &Record, write: &Write) -> Response
             *record.shared.own.lock() = Some(Box::new(OwnWrite { reported, resource_version }));
             accepted()
         }
-        Err(kube::Error::Api(status)) if status.is_not_found() => refused(),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Refused::Stranger.into_response(),
         Err(error) => {
             tracing::warn!(device = %record.name, %error, "the report could not be written");
             metrics.writes_failed.inc();
@@ -259,24 +218,7 @@ impl IntoResponse for Rejection {
             Self::Refused(Refusal::Malformed(why)) => {
                 Problem::new(StatusCode::BAD_REQUEST, "malformed-report", "Malformed report", why)
             }
-            Self::TooLarge => Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too-large",
-                "Payload too large",
-                "a report may have 1 MiB, and 256 KiB when it is sent compressed",
-            ),
-            Self::Coding => Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "content-encoding",
-                "Unsupported content encoding",
-                "send the report plain or with Content-Encoding: gzip",
-            ),
-            Self::Slow => Problem::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "body-timeout",
-                "Request timeout",
-                "the report did not arrive in time",
-            ),
+            Self::Body(error) => error.problem(&BOUNDS),
         }
         .into_response()
     }

@@ -28,9 +28,9 @@ use self::secrets::Known;
 use self::standing::Standing;
 pub use self::tally::{Count, Tally};
 pub use self::terms::Terms;
-use super::limits::Pace;
 use crate::api::RegistryWebhook;
 use crate::registry::signature::Secrets;
+use crate::server::limits::Pace;
 
 /// After a delivery failed, its receiver's Secret is read again at most this often.
 const ON_DEMAND_PAUSE: Duration = Duration::from_secs(5);

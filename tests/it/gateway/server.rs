@@ -294,7 +294,7 @@ const KEY: &str = "tests/data/tls/key.pem";
 
 #[tokio::test]
 async fn tls() {
-    let acceptor = tls::acceptor(Path::new(CERTIFICATE), Path::new(KEY)).unwrap();
+    let acceptor = tls::acceptor(Path::new(CERTIFICATE), Path::new(KEY), None).unwrap();
     let config = ServerConfig { handshake_timeout: Duration::from_millis(200), ..ServerConfig::default() };
     let server = Server::start_with(config, Some(acceptor)).await;
 
@@ -324,8 +324,8 @@ async fn tls() {
 #[test]
 fn tls_files_that_do_not_serve() {
     let (certificate, key, none) = (Path::new(CERTIFICATE), Path::new(KEY), Path::new("tests/data/none.pem"));
-    assert!(matches!(tls::acceptor(none, key), Err(tls::TlsError::Certificate { .. })));
-    assert!(matches!(tls::acceptor(key, key), Err(tls::TlsError::Certificate { .. })));
-    assert!(matches!(tls::acceptor(certificate, none), Err(tls::TlsError::Key { .. })));
-    assert!(matches!(tls::acceptor(certificate, certificate), Err(tls::TlsError::Key { .. })));
+    assert!(matches!(tls::acceptor(none, key, None), Err(tls::TlsError::Certificate { .. })));
+    assert!(matches!(tls::acceptor(key, key, None), Err(tls::TlsError::Certificate { .. })));
+    assert!(matches!(tls::acceptor(certificate, none, None), Err(tls::TlsError::Key { .. })));
+    assert!(matches!(tls::acceptor(certificate, certificate, None), Err(tls::TlsError::Key { .. })));
 }

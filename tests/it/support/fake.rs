@@ -87,7 +87,7 @@ impl Fake {
         key: &Path,
         say: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let tls = tranche::server::tls::acceptor(certificate, key).unwrap();
+        let tls = tranche::server::tls::acceptor(certificate, key, None).unwrap();
         Self::start_at(Ipv4Addr::LOCALHOST.into(), Some(tls), say).await
     }
 

@@ -1,0 +1,210 @@
+//! `tranche enrol`: the provisioning keys by which devices enrol.
+//!
+//! A key is shown once, on stdout and nowhere else; the cluster keeps its hash.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::cluster::{Cluster, ClusterArgs};
+use super::keys::random;
+use crate::api::time::whole_seconds;
+use crate::enrol::hash;
+use crate::enrol::key::{is_name, spell};
+use crate::enrol::terms::{self, Terms};
+
+/// Provisioning keys in the cluster.
+#[derive(Debug, Subcommand)]
+pub enum EnrolCommand {
+    /// Make a provisioning key, and print it: this once
+    Create(CreateArgs),
+    /// The provisioning keys, and how many devices have come in by each
+    List(ClusterArgs),
+    /// End a provisioning key; devices that have enrolled with it stay
+    Revoke(RevokeArgs),
+}
+
+/// What a provisioning key is good for.
+#[derive(Args, Debug)]
+pub struct CreateArgs {
+    /// Name of its Secret
+    pub name: String,
+    /// Fleet of its devices: their label tranche.dev/fleet
+    #[arg(long)]
+    pub fleet: Option<String>,
+    /// Further label of its devices; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// What its devices run at first: spec.apps, as JSON or YAML
+    #[arg(long, value_name = "FILE")]
+    pub apps: Option<PathBuf>,
+    /// How their agents are set up at first: spec.config, as JSON or YAML
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// For how long it is good, such as 12h or 30d [default: until it is revoked]
+    #[arg(long, value_name = "DURATION", value_parser = days)]
+    pub expires: Option<Duration>,
+    /// How many devices it may create [default: any number]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_devices: Option<u32>,
+    /// Where.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// Which provisioning key.
+#[derive(Args, Debug)]
+pub struct RevokeArgs {
+    /// Name of its Secret
+    pub name: String,
+    /// Where.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+impl EnrolCommand {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// Whatever the person should know.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Create(args) => create(args).await,
+            Self::List(args) => list(&args).await,
+            Self::Revoke(args) => revoke(&args).await,
+        }
+    }
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A duration, in days as well.
+fn days(text: &str) -> Result<Duration, String> {
+    let duration = match text.strip_suffix('d').map(str::parse::<u32>) {
+        Some(Ok(days)) => Duration::from_secs(u64::from(days) * 86_400),
+        Some(Err(_)) | None => {
+            let parsed: kube::core::Duration =
+                text.parse().map_err(|error| format!("{error}; write 12h or 30d, for example"))?;
+            if parsed.is_negative() { Duration::ZERO } else { parsed.into() }
+        }
+    };
+    if duration.is_zero() { Err("must be longer than nothing".into()) } else { Ok(duration) }
+}
+
+async fn create(args: CreateArgs) -> anyhow::Result<()> {
+    let CreateArgs { name, fleet, labels, apps, config, expires, max_devices, cluster } = args;
+    if !is_name(&name) {
+        bail!("{name:?} can't be a name: at most 63 lower-case letters, digits, '-' and '.', such as plant-a-2026");
+    }
+    let mut data = BTreeMap::from([]);
+    data.extend(fleet.map(|fleet| (terms::FLEET, fleet)));
+    if !labels.is_empty() {
+        let labels: BTreeMap<String, String> = labels.into_iter().collect();
+        data.insert(terms::LABELS, json!(labels).to_string());
+    }
+    for (field, file) in [(terms::APPS, apps), (terms::CONFIG, config)] {
+        if let Some(file) = file {
+            data.insert(field, object(&file)?.to_string());
+        }
+    }
+    if let Some(expires) = expires {
+        let until = crate::clock::now().checked_add(expires).context("--expires is too far away")?;
+        data.insert(terms::EXPIRES, whole_seconds(until).0.to_string());
+    }
+    data.extend(max_devices.map(|max| (terms::MAX_DEVICES, max.to_string())));
+    let key = spell(&name, &random()?);
+    data.insert(terms::KEY_HASH, hash::written(&hash::of(&key)));
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+        type_: Some(terms::SECRET_TYPE.into()),
+        string_data: Some(data.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()),
+        ..Secret::default()
+    };
+    let cluster = Cluster::connect(&cluster).await?;
+    match cluster.api::<Secret>().create(&PostParams::default(), &secret).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            bail!("there is a Secret {name} in namespace {} already: choose another name", cluster.namespace)
+        }
+        Err(error) => return Err(error).with_context(|| format!("creating Secret {name}")),
+    }
+    println!("{key}");
+    eprintln!("This is the only time that the key is shown: only its hash is kept, in Secret {name}.");
+    Ok(())
+}
+
+/// The object in a file.
+fn object(file: &Path) -> anyhow::Result<Value> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let value: Value = serde_yaml::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+    if !value.is_object() {
+        bail!("{} must hold an object", file.display());
+    }
+    Ok(value)
+}
+
+async fn list(args: &ClusterArgs) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(args).await?;
+    let of_type = ListParams::default().fields(&format!("type={}", terms::SECRET_TYPE));
+    let secrets = cluster.api::<Secret>().list(&of_type).await.context("listing Secrets")?;
+    let now = crate::clock::now();
+    println!("{:<32} {:<20} {:>9} {:<22} STATE", "NAME", "FLEET", "DEVICES", "EXPIRES");
+    for secret in secrets {
+        let name = secret.name_any();
+        match Terms::read(&secret) {
+            Ok(terms) => {
+                let state = match terms.check(&terms.key_hash, now).and_then(|()| terms.one_more().map(drop)) {
+                    Ok(()) => "good".to_owned(),
+                    Err(why) => why.to_string(),
+                };
+                let max = terms.max_devices.map_or_else(String::new, |max| format!("/{max}"));
+                let devices = format!("{}{max}", terms.enrolled);
+                let expires = terms.expires.map_or_else(|| "-".to_owned(), |until| until.to_string());
+                let fleet = terms.fleet.unwrap_or_else(|| "-".into());
+                println!("{name:<32} {fleet:<20} {devices:>9} {expires:<22} {state}");
+            }
+            Err(why) => println!("{name:<32} {:<20} {:>9} {:<22} {why}", "-", "-", "-"),
+        }
+    }
+    Ok(())
+}
+
+async fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
+    let cluster = Cluster::connect(&args.cluster).await?;
+    let secret: Secret = cluster.get(&args.name).await?;
+    if secret.type_.as_deref() != Some(terms::SECRET_TYPE) {
+        bail!("Secret {} is no provisioning key: its type is not {}", args.name, terms::SECRET_TYPE);
+    }
+    let body = json!({
+        "metadata": { "uid": secret.uid() },
+        "stringData": { terms::REVOKED: "true" },
+    });
+    let patched = cluster.api::<Secret>().patch(&args.name, &PatchParams::default(), &Patch::Merge(body)).await;
+    patched.with_context(|| format!("changing Secret {}", args.name))?;
+    println!("provisioning key {} is revoked; devices that have enrolled with it stay", args.name);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_in_days_as_well() {
+        assert_eq!(days("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(days("12h"), Ok(Duration::from_secs(12 * 3600)));
+        for none in ["0d", "0s", "-1h", "soon", "d", "-3d"] {
+            assert!(days(none).is_err(), "{none}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Enrolment: the routes by which a device registers, proves itself, and changes its key.
+//!
+//! What may be is decided by [`crate::enrol`]; here it is asked for, written and told. Everything is read from the API
+//! server and written on the revision that was read, so replicas need nothing of each other, and an agent that repeats a
+//! request, to whichever of them, gets the same answer.
+//!
+//! # Limits
+//!
+//! Whole factories enrol from behind one address, so good requests of a source are only held to a generous pace. Failed
+//! ones are counted hard, and after too many of them the source has to wait; a key that has proven itself here lately
+//! is not held up by what others behind the same address do.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::post;
+use http::HeaderMap;
+use jiff::SignedDuration;
+use parking_lot::Mutex as SyncMutex;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+use self::refusal::Refusal;
+use super::Gateway;
+use super::body::Bounds;
+use crate::enrol::hash::KeyHash;
+use crate::enrol::rotation::OVERLAP;
+use crate::server::Peer;
+use crate::server::limits::SourceLimits;
+use crate::server::source::{Source, TrustedProxies};
+
+mod answer;
+mod devices;
+mod exchange;
+mod places;
+mod refusal;
+mod register;
+mod rotate;
+
+/// A registration with a long name and a public key has 2 KiB.
+const BOUNDS: Bounds = Bounds {
+    compressed: 16 << 10,
+    plain: 16 << 10,
+    what: "request",
+    malformed: ("malformed-request", "Malformed request"),
+    says: "a request of an enrolment may have 16 KiB",
+};
+/// A request takes no longer; agents give up after 30 s.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests that are worked on at once. Each is a handful of small requests to the API server.
+const AT_ONCE: usize = 32;
+/// How long a key that proved itself is not held up by the failures of others.
+const PROVEN_FOR: Duration = Duration::from_secs(15 * 60);
+/// Keys that are remembered so: some 5 MiB at most.
+const MAX_PROVEN: usize = 65_536;
+/// How long an answer waits for this replica's watch to show what was written, so that a device which comes back at once
+/// is known.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// How often it looks.
+const SHOWN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How enrolment is set up.
+#[derive(Clone, Debug)]
+pub struct EnrolConfig {
+    /// Whether devices may enrol by themselves, and change their keys.
+    pub enabled: bool,
+    /// How long the previous key counts after a rotation.
+    pub overlap: SignedDuration,
+    /// Whose word about addresses counts, for limits by source.
+    pub proxies: TrustedProxies,
+}
+
+impl Default for EnrolConfig {
+    fn default() -> Self {
+        Self { enabled: true, overlap: OVERLAP, proxies: TrustedProxies::default() }
+    }
+}
+
+/// What bounds enrolments in this process.
+#[derive(Debug)]
+pub struct Enrolments {
+    limits: SourceLimits,
+    proven: Proven,
+    /// One place is taken at a time: they would only be in each other's way at the Secret.
+    counting: Mutex<()>,
+    at_once: Semaphore,
+}
+
+impl Enrolments {
+    /// All free.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            limits: SourceLimits::default(),
+            proven: Proven::default(),
+            counting: Mutex::default(),
+            at_once: Semaphore::new(AT_ONCE),
+        }
+    }
+}
+
+impl Default for Enrolments {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Keys that proved themselves lately, by their hashes.
+#[derive(Debug, Default)]
+struct Proven(SyncMutex<HashMap<KeyHash, Instant>>);
+
+impl Proven {
+    fn holds(&self, key: &KeyHash) -> bool {
+        self.0.lock().get(key).is_some_and(|since| since.elapsed() < PROVEN_FOR)
+    }
+
+    fn note(&self, key: KeyHash) {
+        let mut keys = self.0.lock();
+        if keys.len() >= MAX_PROVEN {
+            keys.retain(|_, since| since.elapsed() < PROVEN_FOR);
+        }
+        if keys.len() < MAX_PROVEN {
+            keys.insert(key, Instant::now());
+        }
+    }
+}
+
+/// The routes.
+pub fn routes() -> Router<std::sync::Arc<Gateway>> {
+    Router::new()
+        .route("/api/v1/device/register", post(register::register))
+        .route("/api/v1/agent/register", post(register::register))
+        .route("/api/v1/device/{uuid}/key-exchange", post(exchange::exchange))
+        .route("/api/v1/device/{uuid}/challenge", post(exchange::challenge))
+        .route("/api/v1/device/{uuid}/rotate-key", post(rotate::rotate))
+}
+
+impl Gateway {
+    /// Who sends a request, as far as limits go; refused where there were too many.
+    fn source(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Source, Refusal> {
+        let source = self.config.enrol.proxies.source(peer.map(|peer| peer.0.ip()), headers);
+        self.enrol.limits.request(source).map_err(Refusal::TooMany)?;
+        Ok(source)
+    }
+
+    /// Whether somebody may try to prove himself with that key.
+    fn attempt(&self, source: Source, key: &KeyHash) -> Result<(), Refusal> {
+        if self.enrol.proven.holds(key) {
+            return Ok(());
+        }
+        self.enrol.limits.attempt(source).map_err(Refusal::TooMany)
+    }
+
+    /// Waits until this replica knows a device's key, for a while.
+    async fn shown(&self, device: &str, key: &KeyHash) {
+        let known = || {
+            let found = self.cache.by_key(key);
+            found.is_some_and(|record| &*record.name == device && !record.access.incomplete)
+        };
+        let wait = async {
+            while !known() {
+                tokio::time::sleep(SHOWN_INTERVAL).await;
+            }
+        };
+        let _ = tokio::time::timeout(SHOWN_WITHIN, wait).await;
+    }
+}
+
+/// Runs a request within its time, and among so many at once.
+async fn within(
+    gateway: &Gateway,
+    work: impl Future<Output = Result<axum::response::Response, Refusal>>,
+) -> axum::response::Response {
+    use axum::response::IntoResponse as _;
+    let worked = tokio::time::timeout(TIMEOUT, async {
+        // Never closed.
+        let _place = gateway.enrol.at_once.acquire().await;
+        work.await
+    });
+    match worked.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => refusal.into_response(),
+        Err(_) => Refusal::Busy.into_response(),
+    }
+}
+
+async fn body_of(gateway: &Gateway, request: Request) -> Result<bytes::Bytes, Refusal> {
+    let (_place, body) = super::body::read(&gateway.reports.bodies, request, &BOUNDS).await.map_err(Refusal::Body)?;
+    Ok(body)
+}
+
+/// The UUID in `/api/v1/device/{uuid}/…`.
+fn uuid_in(path: &str) -> Option<String> {
+    crate::enrol::registration::uuid(path.rsplit('/').nth(1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_proven_is_forgotten_in_time() {
+        let proven = Proven::default();
+        proven.note([1; 32]);
+        assert!(proven.holds(&[1; 32]) && !proven.holds(&[2; 32]));
+        tokio::time::advance(PROVEN_FOR).await;
+        assert!(!proven.holds(&[1; 32]));
+    }
+
+    #[test]
+    fn the_uuid_of_a_path() {
+        let uuid = "7f0c0000-0000-4000-8000-00000000000a";
+        assert_eq!(uuid_in(&format!("/api/v1/device/{}/challenge", uuid.to_uppercase())).as_deref(), Some(uuid));
+        assert_eq!(uuid_in("/api/v1/device/../challenge"), None);
+        assert_eq!(uuid_in(""), None);
+    }
+}

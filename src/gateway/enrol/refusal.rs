@@ -1,0 +1,89 @@
+//! Why an enrolment is refused, as the device is told. The log says more; never a key.
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::super::body::BodyError;
+use super::BOUNDS;
+use crate::problem::Problem;
+use crate::server::limits::TooMuch;
+
+/// Seconds after which a request is worth trying again that the API server could not take.
+const RETRY_AFTER: u64 = 5;
+
+/// Why an enrolment is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The provisioning key opens nothing: unknown, wrong, revoked, expired and used up look the same.
+    ProvisioningKey,
+    /// The device doesn't prove itself: unknown, revoked, with another key, with a bad signature look the same.
+    Device,
+    /// The UUID is another's.
+    Taken,
+    /// There is a challenge already, or none is needed.
+    NoChallengeDue,
+    /// The new key is no new key.
+    NotNew,
+    /// The body says too little, or nonsense.
+    Malformed(String),
+    /// The body can't be taken in.
+    Body(BodyError),
+    /// The source has asked too much.
+    TooMany(TooMuch),
+    /// The API server could not take it.
+    Busy,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::ProvisioningKey => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "provisioning-key",
+                "Unauthorized",
+                "send a valid provisioning key as Authorization: Bearer or as x-provisioning-key",
+            ),
+            Self::Device => Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "device-proof",
+                "Unauthorized",
+                "the device is not known, or did not prove itself",
+            ),
+            Self::Taken => Problem::new(
+                StatusCode::CONFLICT,
+                "already-registered",
+                "Already registered",
+                "a device with this UUID is registered; only a person can release it",
+            ),
+            Self::NoChallengeDue => Problem::new(
+                StatusCode::CONFLICT,
+                "no-challenge-due",
+                "No challenge due",
+                "a challenge is waiting to be answered, or the registration is complete",
+            ),
+            Self::NotNew => Problem::new(
+                StatusCode::CONFLICT,
+                "key-in-use",
+                "Key in use",
+                "newKey must be a key that was never used",
+            ),
+            Self::Malformed(why) => Problem::new(StatusCode::BAD_REQUEST, BOUNDS.malformed.0, BOUNDS.malformed.1, why),
+            Self::Body(error) => error.problem(&BOUNDS),
+            Self::TooMany(TooMuch { retry_after }) => Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-attempts",
+                "Too many attempts",
+                "too many requests or failed attempts from this address",
+            )
+            .retry_after(retry_after),
+            Self::Busy => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not-enrolled",
+                "Service unavailable",
+                "this could not be done now; try again",
+            )
+            .retry_after(RETRY_AFTER),
+        }
+        .into_response()
+    }
+}

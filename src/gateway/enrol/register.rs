@@ -1,0 +1,95 @@
+//! `POST /api/v1/device/register` and `POST /api/v1/agent/register`: a device makes itself known.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::super::Gateway;
+use super::super::auth::presented;
+use super::refusal::Refusal;
+use super::{answer, body_of, devices, places, within};
+use crate::api::Device;
+use crate::enrol::device::{created, readmitted};
+use crate::enrol::key::ProvisioningKey;
+use crate::enrol::registration::Registration;
+use crate::server::Peer;
+
+/// Where agents of the third generation put the provisioning key.
+const KEY_HEADER: &str = "x-provisioning-key";
+/// How often is looked again when the device came or went in the same moment.
+const ROUNDS: usize = 4;
+
+/// Handles a registration.
+pub(super) async fn register(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    within(&gateway, admit(&gateway, request)).await
+}
+
+async fn admit(gateway: &Gateway, request: Request) -> Result<Response, Refusal> {
+    let source = gateway.source(request.headers(), request.extensions().get::<Peer>())?;
+    let text = presented(request.headers(), KEY_HEADER).and_then(|key| std::str::from_utf8(key).ok());
+    let Some(key) = text.and_then(ProvisioningKey::parse) else {
+        gateway.enrol.limits.attempt(source).map_err(Refusal::TooMany)?;
+        gateway.enrol.limits.failed(source);
+        return Err(Refusal::ProvisioningKey);
+    };
+    gateway.attempt(source, &key.hash)?;
+    let terms = places::terms(gateway, &key).await;
+    if terms == Err(Refusal::ProvisioningKey) {
+        gateway.enrol.limits.failed(source);
+    }
+    terms?;
+    gateway.enrol.proven.note(key.hash);
+    // Only now: a stranger's body is worth nothing.
+    let body = body_of(gateway, request).await?;
+    let registration = Registration::read(&body).map_err(Refusal::Malformed)?;
+    let other = gateway.cache.by_key(&registration.key_hash).filter(|record| *record.name != *registration.uuid);
+    if other.is_some() {
+        tracing::warn!(device = registration.uuid, "a registration was refused: its key is another device's");
+        return Err(Refusal::Taken);
+    }
+    let device = settle(gateway, &key, &registration).await?;
+    gateway.enrol.proven.note(registration.key_hash);
+    Ok(answer::registered(&registration, &device, &gateway.config.namespace))
+}
+
+/// The `Device` of a registration: created, or taken up again.
+async fn settle(gateway: &Gateway, key: &ProvisioningKey, registration: &Registration) -> Result<Device, Refusal> {
+    let uuid = &registration.uuid;
+    for _ in 0..ROUNDS {
+        let enrolment = devices::fresh(gateway)?;
+        let Some(found) = devices::find(gateway, uuid).await? else {
+            let terms = places::take(gateway, key).await?;
+            match devices::create(gateway, &created(registration, &key.name, &terms, enrolment)).await {
+                Ok(Some(device)) => {
+                    tracing::info!(device = uuid, provisioning_key = key.name, "a device has registered");
+                    return Ok(device);
+                }
+                Ok(None) => places::give_back(gateway, key).await,
+                Err(error) => {
+                    // After anything but a plain no, the device may be there after all.
+                    if matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code)) {
+                        places::give_back(gateway, key).await;
+                    }
+                    return Err(devices::failed(&error, "a device can't be created"));
+                }
+            }
+            continue;
+        };
+        let auth = found.spec.auth.clone().unwrap_or_default();
+        let next = readmitted(&auth, registration, enrolment).map_err(|why| {
+            tracing::warn!(device = uuid, provisioning_key = key.name, reason = %why, "a registration was refused");
+            Refusal::Taken
+        })?;
+        if let Some(device) = devices::write(gateway, uuid, &found, &next).await? {
+            tracing::info!(
+                device = uuid,
+                provisioning_key = key.name,
+                released = auth.reenrol,
+                "a device has registered again"
+            );
+            return Ok(device);
+        }
+    }
+    Err(Refusal::Busy)
+}

@@ -1,0 +1,1 @@
+9cynQnyZMeC8+ylNeJO8/2hgpVHiLGdArGlHVy/eApDHqliE8FgR8a/BIANN0zORes1YA4THdmkkhtcRaj/RDQ==

@@ -1,0 +1,1 @@
+MEUCIEeixDvStuGsGirDQYz64fj/dbi6LfFptQAPsB/SxoGcAiEAnWC7cVfzi/zelOFYMoQPl5tU7anKmTGi9DqYBTBlTBU=
