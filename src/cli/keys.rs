@@ -4,7 +4,6 @@
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use jiff::SignedDuration;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use ring::rand::{SecureRandom as _, SystemRandom};

@@ -7,6 +7,7 @@ mod conformance;
 mod crash_points;
 mod crds;
 mod docs;
+mod enrolment;
 mod examples;
 mod fleet;
 mod gateway;

@@ -13,6 +13,7 @@ pub fn value_sets() -> Vec<(&'static str, Value)> {
             "rights from elsewhere",
             json!({ "rbac": { "create": false }, "serviceAccount": { "create": false, "name": "mine" } }),
         ),
+        ("devices that are known already", json!({ "enrolment": { "enabled": false } })),
         ("a load balancer", json!({ "service": { "type": "LoadBalancer", "port": 443, "nodePort": 30443 } })),
     ]
 }
@@ -30,7 +31,8 @@ fn everything() -> Value {
         "webhook": { "existingSecret": "hook", "secretKey": "token", "trustedProxies": ["10.0.0.0/8", "fd00::/8"] },
         "registry": { "allowAddresses": ["127.0.0.0/8", "::1/128"] },
         "healthChecks": { "networks": ["10.8.0.0/16"], "allowAddresses": ["169.254.1.0/24"], "jobs": true },
-        "tls": { "existingSecret": "certificate" },
+        "tls": { "existingSecret": "certificate", "clientCASecret": "authorities" },
+        "enrolment": { "enabled": true, "keyOverlap": "2h" },
         "service": { "type": "NodePort", "port": 8443, "nodePort": 30444, "annotations": { "example.com/a": "b" } },
         "logFormat": "text",
         "controller": { "resources": resources },
@@ -65,6 +67,7 @@ fn values_that_are_none_are_refused() {
         (json!({ "watchNamespace": "Not a name" }), "watchNamespace"),
         (json!({ "logFormat": "xml" }), "logFormat"),
         (json!({ "gateway": { "presenceInterval": "soon" } }), "presenceInterval"),
+        (json!({ "enrolment": { "keyOverlap": "soon" } }), "keyOverlap"),
         (json!({ "webhook": { "trustedProxies": ["proxy.example.com"] } }), "trustedProxies"),
         (json!({ "registry": { "allowAddresses": ["localhost"] } }), "allowAddresses"),
         (json!({ "webhook": { "secret": "in the values, for everybody to read" } }), "secret"),
@@ -160,6 +163,7 @@ fn the_binary_takes_its_arguments() {
     }
     let gateway = &pod["containers"][1];
     assert_eq!(pod["volumes"][0]["secret"]["secretName"], "certificate");
+    assert_eq!(pod["volumes"][1]["secret"]["secretName"], "authorities");
     let secret = gateway["env"].as_array().expect("variables").iter().find(|v| v["name"] == "DOCKER_WEBHOOK_SECRET");
     assert_eq!(secret.expect("the secret")["valueFrom"]["secretKeyRef"], json!({ "name": "hook", "key": "token" }));
 }

@@ -22,12 +22,12 @@ const GRANTED: [(&str, &str, &[&str]); 12] = [
     ("tranche.dev", "imageupdatepolicies/finalizers", &["update"]),
     ("tranche.dev", "imagerollouts", &["get", "list", "watch", "create", "patch", "delete"]),
     ("tranche.dev", "imagerollouts/status", &["patch"]),
-    ("tranche.dev", "devices", &["list", "watch", "patch"]),
+    ("tranche.dev", "devices", &["get", "list", "watch", "create", "patch"]),
     ("tranche.dev", "devices/status", &["patch"]),
     ("tranche.dev", "devicepresences", &["get", "list", "watch", "create", "update", "delete"]),
     ("tranche.dev", "registrywebhooks", &["list", "watch"]),
     ("tranche.dev", "registrywebhooks/status", &["patch"]),
-    ("", "secrets", &["get"]),
+    ("", "secrets", &["get", "patch"]),
     ("events.k8s.io", "events", &["create", "patch"]),
 ];
 
@@ -144,7 +144,6 @@ async fn calls_are_answered_accordingly() {
 
     let secrets: Api<Secret> = Api::namespaced(pod.clone(), &namespace);
     assert_eq!(code(secrets.list(&ListParams::default()).await), 403);
-    assert_eq!(code(devices.create(&PostParams::default(), &Device::new("two", Default::default())).await), 403);
     assert_eq!(code(devices.replace("one", &PostParams::default(), &device).await), 403);
     assert_eq!(code(devices.delete("one", &DeleteParams::default()).await), 403);
 
@@ -162,8 +161,9 @@ async fn calls_are_answered_accordingly() {
     };
     let seen = json!({ "name": "one", "uid": device.uid(), "resourceVersion": device.resource_version() });
     assert_eq!(code(release("one", seen).await), 200);
-    // Of a device that isn't there: whatever the apply says, the right to create is missing.
-    assert_eq!(code(release("gone", json!({ "name": "gone" })).await), 403);
+    // Of a device that is gone: the apply names the one that was seen, and so doesn't bring it back.
+    let gone = json!({ "name": "gone", "uid": device.uid(), "resourceVersion": device.resource_version() });
+    assert_eq!(code(release("gone", gone).await), 409);
 
     let rollouts: Api<ImageRollout> = Api::namespaced(pod.clone(), &namespace);
     let rollout = json!({

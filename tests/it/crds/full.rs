@@ -206,7 +206,15 @@ fn devices() -> Vec<Value> {
         }] } },
         "config": { "logging": { "level": "info" } },
         "hold": false,
-        "auth": { "keyHash": format!("sha256:{}", "0f".repeat(32)) },
+        "auth": {
+            "keyHash": format!("sha256:{}", "0f".repeat(32)),
+            "publicKey": "-----BEGIN PUBLIC KEY-----",
+            "previousKeyHash": format!("sha256:{}", "0e".repeat(32)),
+            "previousKeyExpires": TIME,
+            "revoked": true,
+            "reenrol": true,
+            "enrolment": { "challenge": "Y2hhbGxlbmdl", "expires": TIME, "completed": true },
+        },
         "images": [{
             "repository": "docker.io/iotistic/myapp", "image": "docker.io/iotistic/myapp:v2",
             "previous": "docker.io/iotistic/myapp:v1", "declared": "docker.io/iotistic/myapp:v1",

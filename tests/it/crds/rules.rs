@@ -34,6 +34,10 @@ fn cases() -> Vec<(&'static str, Vec<Bad>)> {
             vec![With(json!({ "metadata": { "name": "x".repeat(64) } }))],
         ),
         (
+            "previousKeyHash and previousKeyExpires go together: the key before counts until then",
+            vec![With(json!({ "previousKeyHash": null })), With(json!({ "previousKeyExpires": null }))],
+        ),
+        (
             "set exactly one of devices.selector and devices.names",
             vec![
                 Is(json!({})),
