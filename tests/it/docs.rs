@@ -1,12 +1,8 @@
 //! `docs/registries.md`, run as it stands against the real control plane: every command of the page, in its order, and
 //! what it says that they answer.
-//!
-//! A block whose first line begins with [`NOT_RUN`] needs what no test has, says so to the reader, and is left out.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use kube::{Api, ResourceExt as _};
 use serde::Deserialize as _;
@@ -16,88 +12,18 @@ use tranche::api::{ImageRef, ImageRollout, RegistryWebhook};
 use tranche::registry::DIALECTS;
 
 use crate::support::controlplane::{ControlPlane, User};
+use crate::support::page::{self, Block, MARK, NOT_RUN, Step, answers, blocks, has_program, script};
 use crate::support::process::{SECRET, Settings, Tranche};
 use crate::support::shell::Shell;
 
-/// How a block begins that isn't run; what it needs follows.
-const NOT_RUN: &str = "# Not run by the tests: needs ";
 /// What a block that isn't run may hold: tools of others. The rest of the page has no excuse.
 const TOOLS_OF_OTHERS: [&str; 1] = ["gcloud "];
-/// Begins what the script says about a command, besides what the command says.
-const MARK: &str = "@@";
-/// Before `curl`: tells the status behind the answer.
-const CURL: &str = r#"curl() {
-    for _ in {1..100}; do
-        answer=$(command curl --silent --show-error --max-time 30 --write-out '\nMARK status %{http_code}' "$@")
-        [[ $answer == *NoPolicyMatches* ]] || break
-        sleep 0.1
-    done
-    echo "$answer"
-}
-"#;
-/// The page's own address.
-const ADDRESS: &str = "http://127.0.0.1:8080";
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
 fn page() -> String {
-    std::fs::read_to_string(root().join("docs/registries.md")).unwrap()
-}
-
-/// A fenced block.
-struct Block {
-    language: String,
-    lines: Vec<String>,
-}
-
-fn blocks(text: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut inside = false;
-    for line in text.lines() {
-        if let Some(language) = line.strip_prefix("```") {
-            inside = !inside;
-            if inside {
-                blocks.push(Block { language: language.to_owned(), lines: Vec::new() });
-            }
-        } else if inside {
-            blocks.last_mut().unwrap().lines.push(line.to_owned());
-        }
-    }
-    assert!(!inside, "a block doesn't end");
-    blocks
-}
-
-/// A command, and what the page says that it answers.
-#[derive(Debug)]
-struct Step {
-    command: String,
-    says: Vec<String>,
-}
-
-impl Block {
-    fn is_run(&self) -> bool {
-        self.language == "console" && !self.lines[0].starts_with(NOT_RUN)
-    }
-
-    fn steps(&self) -> Vec<Step> {
-        let mut steps: Vec<Step> = Vec::new();
-        let mut continued = false;
-        for line in &self.lines {
-            if continued {
-                write!(steps.last_mut().unwrap().command, "\n{line}").unwrap();
-            } else if let Some(command) = line.strip_prefix("$ ") {
-                steps.push(Step { command: command.to_owned(), says: Vec::new() });
-            } else {
-                let step = steps.last_mut().unwrap_or_else(|| panic!("{line:?} answers no command"));
-                step.says.push(line.clone());
-                continue;
-            }
-            continued = line.ends_with('\\');
-        }
-        steps
-    }
+    page::page("docs/registries.md")
 }
 
 impl Step {
@@ -111,37 +37,6 @@ impl Step {
         let shown = self.says.iter().find_map(|line| line.split_once("\"status\":"));
         shown.map_or(200, |(_, rest)| rest[..3].parse().unwrap())
     }
-}
-
-/// Whether `text` holds the pieces of `says` between its ellipses, in that order.
-fn holds(text: &str, says: &str) -> bool {
-    let mut rest = text;
-    says.split('…').all(|piece| match rest.split_once(piece) {
-        Some((_, after)) => {
-            rest = after;
-            true
-        }
-        None => false,
-    })
-}
-
-fn has_program(name: &str, argument: &str) {
-    let run = Command::new(name).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(run.is_ok_and(|status| status.success()), "the page's commands need {name} on the PATH: install it");
-}
-
-/// The commands as a script: each with its number before it and its fate behind it.
-fn script(steps: &[Step], url: &str) -> String {
-    let mut script = String::from("set -uo pipefail\n");
-    // The policy that was applied a moment ago may not have come to the webhook yet. A person is slower than that.
-    script.push_str(&CURL.replace("MARK", MARK));
-    for (number, Step { command, .. }) in steps.iter().enumerate() {
-        let command = command.replace(ADDRESS, url);
-        writeln!(script, "echo '{MARK} step {number}'\n{{ {command}\n}} 2>&1 || {{ echo '{MARK} failed'; exit 1; }}")
-            .unwrap();
-    }
-    writeln!(script, "echo '{MARK} step {}'", steps.len()).unwrap();
-    script
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,13 +59,8 @@ async fn every_command_about_registries_works() {
     let client = plane.client(User::Admin).await;
     let rollouts: Api<ImageRollout> = Api::namespaced(client.clone(), &namespace);
     let mut images = BTreeSet::new();
-    for (number, step) in steps.iter().enumerate() {
-        let (_, rest) = said.split_once(&format!("{MARK} step {number}\n")).expect("every step is announced");
-        let (answer, _) = rest.split_once(&format!("{MARK} step {}\n", number + 1)).expect("every step is announced");
-        for says in &step.says {
-            let says = says.replace(ADDRESS, &tranche.url);
-            assert!(holds(answer, &says), "{step:#?} answers\n{answer}");
-        }
+    for (step, answer) in answers(steps, &said) {
+        step.answered(answer, &tranche.url);
         if !step.delivers() {
             continue;
         }

@@ -7,3 +7,4 @@ mod generations;
 mod hostile;
 mod limits;
 mod ownership;
+mod page;

@@ -8,6 +8,7 @@ pub mod controlplane;
 pub mod fake;
 pub mod history;
 pub mod live;
+pub mod page;
 pub mod process;
 pub mod proxy;
 pub mod registry;
