@@ -34,7 +34,7 @@
 //! | [`simulate`] | how devices behave, for trials | `api` |
 //! | [`cli`] | what runs in a process | all of these |
 //!
-//! The first four are pure: no client, clock, chance or environment. A test fails on an import that goes the wrong
+//! The first five are pure: no client, clock, chance or environment. A test fails on an import that goes the wrong
 //! way.
 //!
 //! # Why it is made like this

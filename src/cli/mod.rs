@@ -117,6 +117,7 @@ impl Cli {
             Command::Rollouts(command) => command.run().await,
             Command::Policies(command) => command.run().await,
             Command::Devices(command) => command.run().await,
+            Command::Enrol(command) => command.run().await,
             Command::Doctor(args) => doctor::run(&args).await,
             Command::Enrol(command) => command.run().await,
             Command::Simulate(args) => simulate::run(args).await,
