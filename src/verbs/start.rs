@@ -24,7 +24,7 @@ pub fn start(policy: &ImageUpdatePolicy, image: &ImageRef, person: &Person) -> I
         (None, Some(digest)) => named(&name, &[&image.repository, digest]),
         (Some(_) | None, _) => first_name(&name, image),
     };
-    let mut rollout = build(rollout, &name, image_spec(image), person, "RolloutStarted");
+    let mut rollout = build(&rollout, &name, image_spec(image), person, "RolloutStarted");
     rollout.metadata.namespace = policy.namespace();
     if policy.spec.strategy.type_ == StrategyType::Manual {
         rollout.spec.approved_batches = Some(0);
@@ -56,7 +56,7 @@ pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Co
     let policy = rollout.spec.policy_ref.name.as_str();
     let uid = rollout.uid().unwrap_or_default();
     let again = named(policy, &["retry", &name, &uid]);
-    let mut again = build(again, policy, rollout.spec.image.clone(), person, "RolloutRetried");
+    let mut again = build(&again, policy, rollout.spec.image.clone(), person, "RolloutRetried");
     again.metadata.namespace = rollout.namespace();
     again.spec.approved_batches = rollout.spec.approved_batches.map(|_| 0);
     Ok(again)
@@ -73,7 +73,7 @@ fn named(policy: &str, parts: &[&str]) -> String {
     format!("{policy}-{digits}")
 }
 
-fn build(name: String, policy: &str, image: ImageSpec, person: &Person, verb: &str) -> ImageRollout {
+fn build(name: &str, policy: &str, image: ImageSpec, person: &Person, verb: &str) -> ImageRollout {
     let spec = ImageRolloutSpec {
         policy_ref: PolicyRef { name: policy.to_owned() },
         image,
@@ -91,7 +91,7 @@ fn build(name: String, policy: &str, image: ImageSpec, person: &Person, verb: &s
         roll_back_devices: Vec::new(),
         desired_state: DesiredState::Active,
     };
-    let mut rollout = ImageRollout::new(&name, spec);
+    let mut rollout = ImageRollout::new(name, spec);
     rollout.labels_mut().insert(POLICY_LABEL.into(), policy.to_owned());
     // The first generation of an object is 1.
     let act = Act { generation: 1, ..person.act(verb, &rollout) };
