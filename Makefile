@@ -70,8 +70,9 @@ control-plane: ## Build the real Kubernetes control plane of demo and tests, unl
 registry: ## Build the real container registry of the tests
 	@tests/registry/build.sh $(abspath $(REGISTRY))
 
-tools: ## Build helm for the chart's tests, unless it is on the PATH
+tools: ## Build helm for the chart's tests, unless it is on the PATH, and install schemathesis for those of the REST API
 	@command -v helm >/dev/null || tests/tools/build.sh $(abspath $(HELM))
+	@tests/schemathesis/build.sh
 
 clean: ## Remove everything built
 	cargo clean

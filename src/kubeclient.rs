@@ -50,6 +50,23 @@ fn patient(mut config: Config) -> Result<(Client, String), ClientError> {
     Ok((with_config(config)?, namespace))
 }
 
+/// A client of the same cluster that is nobody: for requests that bring credentials of their own.
+///
+/// # Errors
+/// When no cluster is configured, or its settings can't be used.
+pub async fn connect_as_nobody() -> Result<Client, ClientError> {
+    let config = without_credentials(Config::infer().await.map_err(ClientError::Config)?);
+    patient(config).map(|(client, _)| client)
+}
+
+/// Where the cluster is and how it is known, and nothing that says who asks: no token, certificate or impersonation, nor
+/// headers, which may hold any of them.
+fn without_credentials(mut config: Config) -> Config {
+    config.auth_info = kube::config::AuthInfo::default();
+    config.headers = Vec::new();
+    config
+}
+
 /// A client for a given configuration.
 ///
 /// # Errors

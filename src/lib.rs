@@ -30,7 +30,7 @@
 //! | [`gateway`] | what a device is told at this moment, by the planner's [`plan::gate`] | `plan`, `enrol` |
 //! | [`oci`] | what a registry may be asked and where it may be; what it says of images | `api` |
 //! | [`probe`] | what a look at a device says of it, and where looks may go; when they are taken | `api`, the address rules of `oci` |
-//! | [`manage`] | who may deliver | `registry` |
+//! | [`manage`] | who may deliver; what people are shown and do over HTTP, with their own rights | `registry`, `plan`, `verbs` |
 //! | [`simulate`] | how devices behave, for trials | `api` |
 //! | [`cli`] | what runs in a process | all of these |
 //!

@@ -21,6 +21,9 @@ pub struct Problem {
     error: &'static str,
     /// Same as `detail`, for the same readers.
     message: String,
+    /// Whatever else a program may want to know.
+    #[serde(flatten)]
+    more: serde_json::Map<String, serde_json::Value>,
     /// `Retry-After`, seconds.
     #[serde(skip)]
     retry_after: Option<u64>,
@@ -38,6 +41,7 @@ impl Problem {
             message: detail.clone(),
             detail,
             error: title,
+            more: serde_json::Map::new(),
             retry_after: None,
         }
     }
@@ -46,6 +50,13 @@ impl Problem {
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// With a member of its own.
+    #[must_use]
+    pub fn with(mut self, member: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.more.insert(member.to_owned(), value.into());
         self
     }
 

@@ -19,6 +19,7 @@ use crate::controller::{self, Context};
 use crate::gateway::enrol::EnrolConfig;
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
+use crate::manage::rest::Rest;
 use crate::manage::{self, AuthMode, Hooks, Jwks, PolicyCache, Receivers, Webhook, WebhookAuth, WebhookMetrics};
 use crate::metrics::Metrics;
 use crate::oci::{AddressRules, Registries};
@@ -38,7 +39,7 @@ pub enum Component {
     Controller,
     /// Tells devices what to run and takes in what they report.
     Gateway,
-    /// Takes in registry webhooks.
+    /// Takes in registry webhooks, and serves the management REST API.
     Api,
 }
 
@@ -178,6 +179,9 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         if let Some(warning) = auth.warning() {
             tracing::warn!("{warning}");
         }
+        let nobody = crate::kubeclient::connect_as_nobody().await?;
+        let rest = Rest::new(nobody, &namespace, Clock::default(), shutdown.clone());
+        parts.routes = std::mem::take(&mut parts.routes).merge(manage::rest::router(rest));
         let door = Door { auth, proxies, registries };
         parts.api(&client, &namespace, door, &metrics, &shutdown, &drained);
     }

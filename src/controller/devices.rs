@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use kube::ResourceExt as _;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -44,19 +43,12 @@ struct State {
     strangers: HashMap<String, HashMap<String, i64>>,
     /// While a list comes in: what it has brought so far.
     incoming: Option<HashSet<(String, String)>>,
-    presence: HashMap<String, BTreeMap<String, Shard>>,
+    presence: HashMap<String, BTreeMap<String, Knowledge>>,
     incoming_presence: Option<HashSet<(String, String)>>,
     /// Rollouts to look at.
     marks: BTreeSet<Mark>,
     /// Namespaces in which who is there has changed.
     stirred: BTreeSet<String>,
-}
-
-#[derive(Debug)]
-struct Shard {
-    as_of: Timestamp,
-    since: Option<Timestamp>,
-    interval: i64,
 }
 
 impl Default for DeviceIndex {
@@ -152,18 +144,14 @@ impl DeviceIndex {
     pub fn apply_presence(&self, presence: &DevicePresence) {
         let namespace = presence.namespace().unwrap_or_default();
         let complete = self.is_complete();
-        let shard = Shard {
-            as_of: presence.spec.as_of.0,
-            since: presence.spec.since.as_ref().map(|since| since.0),
-            interval: i64::try_from(std::time::Duration::from(presence.spec.interval).as_secs()).unwrap_or(60).max(1),
-        };
+        let shard = Knowledge::of_shard(&presence.spec);
         let mut state = self.state.write();
         let State { devices, strangers, .. } = &mut *state;
         let (devices, strangers) =
             (devices.entry(namespace.clone()).or_default(), strangers.entry(namespace.clone()).or_default());
         if complete {
             // All others are known by now: whoever is still strange was deleted, or can't be read.
-            let oldest = shard.as_of.as_second() - STRANGE_FOR;
+            let oldest = presence.spec.as_of.0.as_second() - STRANGE_FOR;
             strangers.retain(|_, at| *at >= oldest);
         }
         for (device, at) in &presence.spec.seen {
@@ -236,26 +224,12 @@ impl DeviceIndex {
     }
 
     /// How much is known of who is there in a namespace.
-    ///
-    /// Knowledge reaches as far as the oldest shard of the newest sharding: a number of shards that is no longer in use
-    /// lingers for a while and must not hold it back.
     #[must_use]
     pub fn knowledge(&self, namespace: &str) -> Knowledge {
         let state = self.state.read();
         let Some(shards) = state.presence.get(namespace) else { return Knowledge::default() };
-        let newest = shards.iter().max_by_key(|(_, shard)| shard.as_of).map(|(name, _)| sharding(name).to_owned());
-        let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest.as_deref()).map(|(_, s)| s);
-        Knowledge {
-            as_of: current().map(|shard| shard.as_of).min(),
-            since: current().filter_map(|shard| shard.since).max(),
-            interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
-        }
+        Knowledge::of_shards(shards.iter().map(|(name, shard)| (name.as_str(), *shard)))
     }
-}
-
-/// `presence-4` of `presence-4-2`: which sharding a shard belongs to.
-fn sharding(name: &str) -> &str {
-    name.rsplit_once('-').map_or(name, |(sharding, _)| sharding)
 }
 
 fn repositories(view: &DeviceView) -> BTreeSet<String> {
@@ -303,6 +277,7 @@ pub fn is_older(a: &str, b: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;

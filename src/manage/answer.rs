@@ -166,7 +166,7 @@ pub(super) fn standing(auth: &WebhookAuth, receivers: Option<(usize, usize)>) ->
 }
 
 /// As the predecessor spelled it.
-fn strategy_word(strategy: StrategyType) -> &'static str {
+pub(super) fn strategy_word(strategy: StrategyType) -> &'static str {
     match strategy {
         StrategyType::Auto => "auto",
         StrategyType::Staged => "staged",

@@ -1,8 +1,8 @@
-//! The management side over HTTP: where registries knock.
+//! The management side over HTTP: where registries knock, and people who don't live in kubectl ([`rest`]).
 //!
 //! Decides who is let in and what they are answered; what a push makes is decided by [`crate::registry`], and what
-//! becomes of a rollout by the planner. All that is written from here is a new `ImageRollout`, and the status of a
-//! `RegistryWebhook`.
+//! becomes of a rollout by the planner. All that is written from here with Tranche's own rights is a new `ImageRollout`,
+//! and the status of a `RegistryWebhook`; people write with theirs.
 //!
 //! Whoever mounts [`router`] must not log request URIs: the last part of a path may be the secret. The matched path
 //! (`axum::extract::MatchedPath`) says `{secret}` or `{token}` and is safe.
@@ -16,6 +16,7 @@ pub mod limits;
 pub mod metrics;
 pub mod receivers;
 mod refusal;
+pub mod rest;
 pub mod webhook;
 
 use std::sync::Arc;

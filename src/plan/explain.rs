@@ -11,7 +11,7 @@ use super::report::DeviceWait;
 use super::rollback::Return;
 use super::status;
 use super::window::{Opening, opening};
-use super::{Plan, release, rollback};
+use super::{Action, Plan, release, rollback};
 
 /// One device of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +27,17 @@ pub struct DeviceReport {
 /// Every member, in the order of batches and ranks, as the world is after `plan`'s status is stored.
 #[must_use]
 pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<DeviceReport> {
+    explain(observed, &plan.status, Some(&plan.actions), now)
+}
+
+/// The same, by a status; `actions` are what is about to be done, where that is known.
+pub(super) fn explain(
+    observed: &Observed<'_>,
+    status: &ImageRolloutStatus,
+    actions: Option<&[Action]>,
+    now: Timestamp,
+) -> Vec<DeviceReport> {
     let Ok(subject) = observed.subject else { return Vec::new() };
-    let status = &plan.status;
     let stopped = observed.rollout.spec.paused || status.halted.is_some();
     let resumed = status.resume_time.as_ref().map(|time| time.0);
     let mut clock = Clock::new(&subject.rules, observed.knowledge, resumed, stopped);
@@ -48,9 +57,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
             let wait = match Progress::of(member, &clock, &excluded) {
                 Progress::Waiting if batch == 0 => DeviceWait::NotStarted,
                 Progress::Waiting if batch > current => DeviceWait::BatchNotOpen { batch },
-                Progress::Waiting if plan.actions.iter().any(|action| action.device == member.view.name) => {
-                    DeviceWait::NextPass
-                }
+                Progress::Waiting if actions.is_some_and(|actions| concerns(actions, member)) => DeviceWait::NextPass,
                 Progress::Waiting if stopped || (status.phase.is_terminal() && status.phase != Phase::Completed) => {
                     DeviceWait::Stopped { phase: status.phase.as_str() }
                 }
@@ -59,6 +66,7 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
                 }
                 Progress::Waiting => match subject.rules.max_concurrent {
                     Some(limit) => DeviceWait::Turn { limit },
+                    None if actions.is_none() => DeviceWait::NextPass,
                     None => DeviceWait::Stopped { phase: status.phase.as_str() },
                 },
                 Progress::Missing => DeviceWait::Missing,
@@ -102,6 +110,10 @@ pub fn devices(observed: &Observed<'_>, plan: &Plan, now: Timestamp) -> Vec<Devi
         .collect();
     reports.sort_by(|a, b| (a.0, a.1, &a.2.device).cmp(&(b.0, b.1, &b.2.device)));
     reports.into_iter().map(|(_, _, report)| report).collect()
+}
+
+fn concerns(actions: &[Action], member: &super::Member<'_>) -> bool {
+    actions.iter().any(|action| action.device == member.view.name)
 }
 
 fn conflict(member: &super::Member<'_>, repository: &str, observed: &Observed<'_>) -> DeviceWait {

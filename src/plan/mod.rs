@@ -53,6 +53,7 @@ pub mod selector;
 pub mod services;
 pub mod sibling;
 pub mod status;
+pub mod stored;
 pub mod subject;
 pub mod validated;
 pub mod window;

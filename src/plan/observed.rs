@@ -185,11 +185,42 @@ const SILENT_INTERVALS: i64 = 6;
 const SILENT_AFTER: i64 = 60;
 
 impl Knowledge {
+    /// From the shards in which gateways say whom they saw: the name and the knowledge of each.
+    ///
+    /// Knowledge reaches as far as the oldest shard of the newest sharding: a number of shards that is no longer in use
+    /// lingers for a while and must not hold it back.
+    #[must_use]
+    pub fn of_shards<'a>(shards: impl Iterator<Item = (&'a str, Self)>) -> Self {
+        let shards: Vec<_> = shards.collect();
+        let newest = shards.iter().max_by_key(|(_, shard)| shard.as_of).map(|(name, _)| sharding(name));
+        let current = || shards.iter().filter(|(name, _)| Some(sharding(name)) == newest).map(|(_, shard)| shard);
+        Self {
+            as_of: current().filter_map(|shard| shard.as_of).min(),
+            since: current().filter_map(|shard| shard.since).max(),
+            interval: current().map(|shard| shard.interval).max().unwrap_or_default(),
+        }
+    }
+
+    /// Of one shard.
+    #[must_use]
+    pub fn of_shard(shard: &crate::api::presence::DevicePresenceSpec) -> Self {
+        Self {
+            as_of: Some(shard.as_of.0),
+            since: shard.since.as_ref().map(|since| since.0),
+            interval: i64::try_from(std::time::Duration::from(shard.interval).as_secs()).unwrap_or(60).max(1),
+        }
+    }
+
     /// For how long gateways may say nothing, seconds, before that is a gap.
     #[must_use]
     pub fn silent_after(&self) -> i64 {
         SILENT_AFTER.max(SILENT_INTERVALS * self.interval)
     }
+}
+
+/// `presence-4` of `presence-4-2`: which sharding a shard belongs to.
+fn sharding(name: &str) -> &str {
+    name.rsplit_once('-').map_or(name, |(sharding, _)| sharding)
 }
 
 /// The policy of a rollout, as far as it can be used.

@@ -153,7 +153,7 @@ fn every_reason_is_on_the_page() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for (file, folder) in [("docs/registries.md", "docs"), ("README.md", "")] {
+    for (file, folder) in [("docs/registries.md", "docs"), ("docs/api.md", "docs"), ("README.md", "")] {
         let text = std::fs::read_to_string(root().join(file)).unwrap();
         let anchors: BTreeSet<String> = text.lines().filter(|line| line.starts_with('#')).map(anchor).collect();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use k8s_openapi::api::rbac::v1::Role;
 use kube::ResourceExt as _;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -80,7 +81,8 @@ fn every_yaml_is_of_its_kind() {
     for (name, text) in files("yaml") {
         for document in documents(&text) {
             let kind = document["kind"].as_str().unwrap_or_else(|| panic!("{name}: kind")).to_owned();
-            assert_eq!(document["apiVersion"], "tranche.dev/v1alpha1", "{name}");
+            let version = if kind == "Role" { "rbac.authorization.k8s.io/v1" } else { "tranche.dev/v1alpha1" };
+            assert_eq!(document["apiVersion"], version, "{name}");
             match kind.as_str() {
                 "ImageUpdatePolicy" => drop(read::<ImageUpdatePolicy>(&name, &document)),
                 "ImageRollout" => drop(read::<ImageRollout>(&name, &document)),
@@ -89,6 +91,7 @@ fn every_yaml_is_of_its_kind() {
                     let webhook = read::<RegistryWebhook>(&name, &document);
                     Terms::of(&webhook.spec).unwrap_or_else(|error| panic!("{name}: {error}"));
                 }
+                "Role" => drop(read::<Role>(&name, &document)),
                 other => panic!("{name}: {other}"),
             }
             *kinds.entry(kind).or_default() += 1;
@@ -96,7 +99,7 @@ fn every_yaml_is_of_its_kind() {
     }
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>(),
-        [("Device", 2), ("ImageRollout", 1), ("ImageUpdatePolicy", 6), ("RegistryWebhook", 14)]
+        [("Device", 2), ("ImageRollout", 1), ("ImageUpdatePolicy", 6), ("RegistryWebhook", 14), ("Role", 2)]
             .map(|(kind, count)| (kind.to_owned(), count))
     );
 }

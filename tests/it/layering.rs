@@ -28,7 +28,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("record", &["api", "registry", "resolver"]),
     ("controller", &["api", "registry", "plan", "oci", "probe", "resolver", "record", "clock", "shutdown"]),
     ("gateway", &["api", "plan", "enrol", "clock", "metrics", "problem", "server"]),
-    ("manage", &["api", "registry", "oci", "resolver", "record", "clock", "problem", "server", "shutdown"]),
+    (
+        "manage",
+        &["api", "registry", "plan", "verbs", "oci", "resolver", "record", "clock", "problem", "server", "shutdown"],
+    ),
     ("simulate", &["api", "clock", "shutdown"]),
     (
         "cli",

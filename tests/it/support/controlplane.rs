@@ -42,6 +42,10 @@ pub enum User {
     Admin,
     /// May do what is bound to it in a test, which by itself is nothing.
     Nobody,
+    /// The same; for who may look.
+    Viewer,
+    /// The same; for who may act.
+    Operator,
 }
 
 /// A running control plane with the kinds installed.
@@ -94,7 +98,16 @@ impl ControlPlane {
         self.folder.join(match user {
             User::Admin => "kubeconfig",
             User::Nobody => "kubeconfig-nobody",
+            User::Viewer => "kubeconfig-viewer",
+            User::Operator => "kubeconfig-operator",
         })
+    }
+
+    /// The token by which the API server knows somebody.
+    pub fn token(&self, user: User) -> String {
+        let file = Kubeconfig::read_from(self.kubeconfig(user)).expect("a kubeconfig");
+        let token = json!(file)["users"][0]["user"]["token"].as_str().map(str::to_owned);
+        token.expect("users here have tokens")
     }
 
     /// A new namespace, its name made from `purpose`.

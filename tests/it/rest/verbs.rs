@@ -1,0 +1,104 @@
+//! Verbs: what they answer, that asking twice is asking once, and where they don't fit.
+
+use serde_json::json;
+use tranche::api::ImageRollout;
+use tranche::api::rollout::Phase;
+
+use super::Door;
+use crate::rollouts::stage::Stage;
+use crate::support::controlplane::{ControlPlane, User};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_by_hand() {
+    let stage = Stage::set("rest-verbs", 10, &json!({"strategy": {"type": "Manual"}})).await;
+    let door = Door::of(ControlPlane::shared(), &stage.tranche().url, User::Admin);
+
+    let start = json!({"image": "iotistic/myapp", "tag": "v2.0.0", "reason": "the fix"});
+    let made = door.post("/rollouts", &start).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let rollout = made.json()["rollout_id"].as_str().unwrap().to_owned();
+    let again = door.post("/rollouts", &start).await;
+    assert_eq!((again.status, &again.json()["rollout_id"]), (200, &json!(rollout)), "{again:?}");
+    // A push of the same tag is the same rollout.
+    assert_eq!(stage.push("v2.0.0").await, rollout);
+    stage.until_phase(&rollout, Phase::AwaitingApproval).await;
+    let path = |verb: &str| format!("/rollouts/{rollout}/{verb}");
+
+    let approved = door.post(&path("approve"), &json!({"batch": 1})).await.ok();
+    assert_eq!((&approved["changed"], &approved["state"]), (&json!(true), &json!("AwaitingApproval")), "{approved}");
+    let twice = door.post(&path("approve"), &json!({"batch": 1})).await.ok();
+    assert_eq!(twice["changed"], false, "{twice}");
+    stage.until(&rollout, "batch 1 complete", |status| status.batches[0].completion_time.is_some()).await;
+
+    let details = door.get(&format!("/rollouts/{rollout}")).await;
+    let body = details.ok();
+    assert_eq!(body["statistics"]["healthy_devices"], 2, "{body}");
+    assert_eq!(body["batches"][0]["healthy_devices"], 2, "{body}");
+    assert_eq!(body["devices"].as_array().unwrap().len(), 10);
+    let healthy = body["devices"].as_array().unwrap().iter().filter(|device| device["status"] == "healthy");
+    let healthy: Vec<_> = healthy.map(|device| device["device_uuid"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(healthy.len(), 2, "{body}");
+    assert_eq!(body["devices_complete"], true);
+    let by_uid = door.get(&format!("/rollouts/{}", body["rollout"]["uid"].as_str().unwrap())).await.ok();
+    assert_eq!(by_uid["rollout"]["rollout_id"], rollout);
+
+    // An old ETag does nothing.
+    let stale = door.header("if-match", &details.etag());
+    let paused = door.post(&path("pause"), &json!({"reason": "lunch"})).await;
+    assert_eq!(paused.ok()["changed"], true);
+    stale.post(&path("resume"), &json!({})).await.problem(412, "changed");
+    stage.until_phase(&rollout, Phase::Paused).await;
+    let active = door.get("/rollouts/active").await.ok();
+    assert_eq!((&active["count"], &active["rollouts"][0]["status"]), (&json!(1), &json!("paused")), "{active}");
+
+    // One device back.
+    let back = door.post(&format!("/rollouts/{rollout}/devices/{}/rollback", healthy[0]), &json!({})).await.ok();
+    assert_eq!((&back["device_uuid"], &back["devices"]), (&json!(healthy[0]), &json!(1)), "{back}");
+    stage.until_running("v2.0.0", 1).await;
+    let device = door.get(&format!("/devices/{}", healthy[0])).await.ok();
+    assert_eq!(device["repositories"][0]["standing"]["status"], "rolled_back", "{device}");
+
+    door.post(&path("resume"), &json!({"reason": "back"})).await.ok();
+    door.post(&path("retry"), &json!({})).await.problem(409, "state");
+    let all = door.post(&path("rollback-all"), &json!({"reason": "no good"})).await.ok();
+    assert_eq!((&all["devices_rolled_back"], &all["devices_failed"]), (&json!(1), &json!(0)), "{all}");
+    stage.until_phase(&rollout, Phase::RolledBack).await;
+    for verb in ["pause", "resume", "cancel", "approve"] {
+        let refusal = door.post(&path(verb), &json!({})).await.problem(409, "state");
+        assert_eq!((&refusal["state"], &refusal["rollout_status"]), (&json!("RolledBack"), &json!("rolled_back")));
+    }
+    assert_eq!(door.post(&path("rollback-all"), &json!({})).await.ok()["changed"], false);
+    // Starting it anew needs a word of its own.
+    door.post("/rollouts", &start).await.problem(409, "state");
+    let retried = door.post(&path("retry"), &json!({"reason": "fixed the bench"})).await;
+    assert_eq!(retried.status, 201, "{retried:?}");
+    let retried = retried.json()["rollout_id"].as_str().unwrap().to_owned();
+    assert_ne!(retried, rollout);
+    assert_eq!(door.post(&path("retry"), &json!({})).await.status, 200);
+
+    let events = door.get(&path("events")).await.ok();
+    let types: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| event["event_type"].clone()).collect();
+    for wanted in
+        ["image.rollout_created", "image.rollout_paused", "image.rollout_resumed", "image.rollout_rolled_back"]
+    {
+        assert!(types.contains(&json!(wanted)), "{wanted}: {events}");
+    }
+    assert_eq!(events["count"], types.len());
+    let two = door.get(&format!("{}?limit=2&offset=1", path("events"))).await.ok();
+    assert_eq!(two["events"].as_array().unwrap()[..], events["events"].as_array().unwrap()[1..3]);
+}
+
+/// The controller writes the status all the while, so the revision that was read is often old.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_people_at_once() {
+    let stage = Stage::set("rest-crowd", 4, &json!({})).await;
+    let door = Door::of(ControlPlane::shared(), &stage.tranche().url, User::Admin);
+    let rollout = stage.push("v2.0.0").await;
+    let (pause, resume) = (format!("/rollouts/{rollout}/pause"), json!({}));
+    let answers = futures::future::join_all((0..8).map(|_| door.post(&pause, &resume))).await;
+    let changed = answers.iter().filter(|answer| answer.status == 200 && answer.json()["changed"] == true).count();
+    let ended = answers.iter().filter(|answer| answer.status == 409).count();
+    assert!(changed == 1 || ended == 8, "{answers:#?}");
+    let paused = stage.api::<ImageRollout>().get(&rollout).await.unwrap().spec.paused;
+    assert_eq!(paused, changed == 1);
+}
