@@ -93,6 +93,21 @@ fn what_cannot_be_looked_at_is_no_verdict_and_says_so() {
 }
 
 #[test]
+fn what_could_not_be_looked_at_is_known_to_whoever_only_reads_the_status() {
+    let mut fixture = running(&checked("web"), &json!({}));
+    let unchecked = serde_json::from_value(json!([{ "name": "b", "message": "web: no way to it" }])).expect("a list");
+    fixture.rollout.status.as_mut().expect("there").unchecked_devices = unchecked;
+    let stored = fixture.rollout.status.clone().expect("there");
+    let plan = Plan { status: stored, ..fixture.plan() };
+    let shown = fixture.look(|observed| explain::devices(observed, &plan, fixture.now));
+    let reason = |name: &str| shown.iter().find(|report| report.device == name).map(|report| report.wait.reason());
+    assert_eq!(
+        [reason("a"), reason("b"), reason("c")],
+        [Some("CheckingHealth"), Some("HealthUnknown"), Some("CheckingHealth")]
+    );
+}
+
+#[test]
 fn of_one_that_has_its_verdict_no_look_is_waited_for() {
     let mut fixture = running(&checked("web"), &json!({}));
     let failed = fixture.views.iter_mut().find(|view| view.name == "b").expect("there");

@@ -318,8 +318,25 @@ fn a_newer_one_that_has_started_is_not_undone_by_an_older_one() {
     newer.metadata.creation_timestamp = Some(Time(at(5)));
     fixture.siblings.push(newer);
     let status = fixture.settle().status;
-    assert_eq!(status.phase, Phase::Superseded);
-    assert!(status.message.contains("web-v3"), "{}", status.message);
+    assert_eq!((status.phase, status.plan), (Phase::Superseded, None), "it has not even started");
+    assert_eq!(status.message, "not rolled out: web-v3 is newer and has started");
+}
+
+/// Names are made from images, and times are whole seconds.
+#[test]
+fn what_a_namesake_wrote_in_this_second_is_waited_out() {
+    let image = entry(&json!({ "releaseTime": at(10).to_string() }));
+    let waits = |patch: &Value, now: i64| {
+        let fixture = Fixture::new(policy(&json!({})), rollout(&json!({})), &one(patch), at(now));
+        let plan = fixture.plan();
+        (plan.status.plan.is_none(), plan.waiting_on.first().map(|on| on.reason()), plan.requeue_at)
+    };
+    let wrote = json!({ "spec": { "images": [image] } });
+    assert_eq!(waits(&wrote, 10), (true, Some("NotBefore"), Some(at(11))));
+    assert!(!waits(&wrote, 11).0);
+    let judged = json!({ "status": { "updates": failed() } });
+    assert_eq!(waits(&judged, 600), (true, Some("NotBefore"), Some(at(601))));
+    assert!(!waits(&judged, 601).0);
 }
 
 /// Pushes of two versions may be told, or get the registry's word, in any order.
