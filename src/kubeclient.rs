@@ -75,3 +75,22 @@ pub fn with_config(mut config: Config) -> Result<Client, ClientError> {
     config.default_retry = false;
     Client::try_from(config).map_err(|error| ClientError::Build(Box::new(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_brings_nothing() {
+        let mut config = Config::new("https://cluster.example".parse().unwrap());
+        config.auth_info.token_file = Some("/token".into());
+        config.auth_info.client_certificate = Some("/certificate".into());
+        config.auth_info.impersonate = Some("admin".into());
+        let header = (http::header::AUTHORIZATION, http::HeaderValue::from_static("Bearer a"));
+        config.headers.push(header);
+        let nobody = without_credentials(config);
+        let info = &nobody.auth_info;
+        assert!(info.token_file.is_none() && info.client_certificate.is_none() && info.impersonate.is_none());
+        assert!(nobody.headers.is_empty());
+    }
+}

@@ -8,9 +8,11 @@ use crate::plan::report::DeviceWait;
 
 fn fleet() -> Vec<Device> {
     let told = |patch: &Value, image: &str| json!({ "spec": { "images": [entry(patch)] }, "status": { "services": [reported(image, "running")] } });
-    let now = json!({ "releaseTime": at(690).to_string() });
-    let mut judged = told(&json!({}), "acme/web:v2");
+    // What is older than the start is not this rollout's.
+    let now = json!({ "releaseTime": at(700).to_string() });
+    let mut judged = told(&now, "acme/web:v2");
     judged["status"]["updates"] = failed();
+    judged["status"]["updates"][0]["time"] = json!(at(700).to_string());
     let mut fleet: Vec<Device> = (0..20).map(|number| device(&format!("d{number}"), &json!({}))).collect();
     fleet.push(device("told", &told(&now, "acme/web:v1")));
     fleet.push(device("well", &told(&now, "acme/web:v2")));
