@@ -22,8 +22,8 @@
 //! | [`api`] | the shape of objects, and what the API server refuses by itself | nothing |
 //! | [`registry`] | what a delivery means, and which rollouts it should make | `api` |
 //! | [`plan`] | everything about rollouts: who is released, who failed, what is waited for | `api`, the patterns of `registry` |
-//! | [`verbs`] | what a person's word changes in a rollout, and whether it fits | `api`, the names of `registry` |
 //! | [`enrol`] | who may enrol as which device, and whose key counts | `api` |
+//! | [`verbs`] | what a person's word changes in a rollout, and whether it fits | `api`, the names of `registry` |
 //! | [`resolver`] | nothing: asks with the Secrets that a policy names | `oci` |
 //! | [`record`] | what it means that a rollout is there already | `registry`, `resolver` |
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |
@@ -34,7 +34,7 @@
 //! | [`simulate`] | how devices behave, for trials | `api` |
 //! | [`cli`] | what runs in a process | all of these |
 //!
-//! The first five are pure: no client, clock, chance or environment. A test fails on an import that goes the wrong
+//! The first four are pure: no client, clock, chance or environment. A test fails on an import that goes the wrong
 //! way.
 //!
 //! # Why it is made like this

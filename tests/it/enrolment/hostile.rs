@@ -85,5 +85,9 @@ async fn without_the_rights_it_says_so_and_asks_to_come_again() {
         Ok(())
     })
     .await;
-    assert!(place.tranche.log().contains("lacks the rights that enrolment needs"));
+    crate::support::wait::until("the log to say so", async || {
+        let log = place.tranche.log();
+        if log.contains("lacks the rights that enrolment needs") { Ok(()) } else { Err(log) }
+    })
+    .await;
 }

@@ -6,6 +6,7 @@ use tranche::enrol::terms;
 
 use super::agent::{Agent, Generation, Place};
 use crate::support::process::Tranche;
+use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_open_nothing_look_the_same() {
@@ -32,11 +33,14 @@ async fn keys_that_open_nothing_look_the_same() {
     answers.dedup();
     assert_eq!(answers.len(), 1, "a stranger could tell them apart: {answers:#?}");
     assert!(place.devices.list(&Default::default()).await.unwrap().items.is_empty());
-    let log = place.tranche.log();
     for why in
         ["the key has expired", "the key is revoked", "maxDevices", "apps of the Secret", "not the one whose hash"]
     {
-        assert!(log.contains(why), "the log doesn't say {why:?}:\n{log}");
+        until("the log to say why", async || {
+            let log = place.tranche.log();
+            if log.contains(why) { Ok(()) } else { Err(format!("no {why:?} in\n{log}")) }
+        })
+        .await;
     }
     agent.enrol(url, &good).await;
 }
