@@ -87,10 +87,11 @@ pub fn readmitted(auth: &DeviceAuth, registration: &Registration, enrolment: Enr
     }
     // The key alone was sent in the clear when it registered; who has only heard it has no part of the other one.
     let stored = auth.public_key.as_deref().map(PublicKey::from_pem);
-    match (&stored, &registration.public_key) {
-        (None, _) => {}
-        (Some(stored), presented) if stored == presented => {}
-        (Some(_), _) => return Err(Taken::OtherPublicKey),
+    match &stored {
+        None => {}
+        Some(Some(key)) if registration.public_key.as_ref() == Some(key) => {}
+        // One that can't be read is nobody's.
+        Some(_) => return Err(Taken::OtherPublicKey),
     }
     // It repeats itself. What was completed stays so: nobody can hold a device up by telling its key again.
     let completed = auth.enrolment.as_ref().is_none_or(|before| before.completed);
