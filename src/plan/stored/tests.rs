@@ -23,7 +23,13 @@ fn fleet() -> Vec<Device> {
 
 /// A running rollout with its status stored, and what the planner itself says of its devices.
 fn planned(spec: &Value, rollout_spec: &Value) -> (Fixture, Vec<DeviceReport>) {
-    let mut fixture = Fixture::new(policy(spec), rollout(rollout_spec), &fleet(), at(700));
+    // It starts before anything is told: what was written in the second of the start is a namesake's, and waited out.
+    let untold: Vec<Device> = fleet().iter().map(|told| device(&told.name_any(), &json!({}))).collect();
+    let mut fixture = Fixture::new(policy(spec), rollout(rollout_spec), &untold, at(600));
+    let _ = fixture.settle();
+    fixture.views = fleet().iter().map(DeviceView::new).collect();
+    (fixture.now, fixture.knowledge.as_of) = (at(700), Some(at(700)));
+    fixture.seen = fixture.views.iter().map(|view| (view.name.clone(), at(700))).collect();
     let plan = fixture.settle();
     let reports = fixture.look(|observed| explain::devices(observed, &plan, fixture.now));
     (fixture, reports)
