@@ -119,7 +119,6 @@ impl Cli {
             Command::Devices(command) => command.run().await,
             Command::Enrol(command) => command.run().await,
             Command::Doctor(args) => doctor::run(&args).await,
-            Command::Enrol(command) => command.run().await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Completion(args) => completion::run(&args),
         }
