@@ -118,7 +118,7 @@ impl Screen {
                 let picture = picture(rollout, *style);
                 while lines.len() < picture.len() {
                     let bar = ProgressBar::new_spinner();
-                    bar.set_style(ProgressStyle::with_template("{wide_msg}")?);
+                    bar.set_style(ProgressStyle::with_template("{msg}")?);
                     lines.push(all.add(bar));
                 }
                 for (bar, text) in lines.iter().zip(picture.into_iter().chain(std::iter::repeat(String::new()))) {
@@ -142,7 +142,11 @@ impl Screen {
     /// Leaves the last picture standing, and the cursor below it.
     fn leave(&mut self) {
         match self {
-            Self::Terminal { lines, .. } => lines.drain(..).for_each(|bar| bar.abandon()),
+            Self::Terminal { lines, .. } if !lines.is_empty() => {
+                lines.drain(..).for_each(|bar| bar.abandon());
+                println!();
+            }
+            Self::Terminal { .. } => {}
             Self::Log { .. } => {}
         }
     }
