@@ -77,6 +77,10 @@ async fn examples_are_accepted() {
         let text = std::fs::read_to_string(&path).expect("text");
         for document in serde_yaml::Deserializer::from_str(&text) {
             let object = Value::deserialize(document).expect("YAML");
+            if object["kind"] == "Role" {
+                // None of ours; the tests of the REST API make them.
+                continue;
+            }
             let asked = dry_run(&client, &namespace, &object).await;
             assert!(asked.is_ok(), "{}: {asked:?}", path.display());
             seen += 1;

@@ -7,6 +7,7 @@ use tranche::api::rollout::Phase;
 use super::Door;
 use crate::rollouts::stage::Stage;
 use crate::support::controlplane::{ControlPlane, User};
+use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_by_hand() {
@@ -55,8 +56,13 @@ async fn a_rollout_by_hand() {
     let back = door.post(&format!("/rollouts/{rollout}/devices/{}/rollback", healthy[0]), &json!({})).await.ok();
     assert_eq!((&back["device_uuid"], &back["devices"]), (&json!(healthy[0]), &json!(1)), "{back}");
     stage.until_running("v2.0.0", 1).await;
-    let device = door.get(&format!("/devices/{}", healthy[0])).await.ok();
-    assert_eq!(device["repositories"][0]["standing"]["status"], "rolled_back", "{device}");
+    // The gate sends it back before its entry is rewritten.
+    until("the device to be shown as sent back", async || {
+        let device = door.get(&format!("/devices/{}", healthy[0])).await.ok();
+        let standing = &device["repositories"][0]["standing"];
+        if standing["status"] == "rolled_back" { Ok(()) } else { Err(standing.to_string()) }
+    })
+    .await;
 
     door.post(&path("resume"), &json!({"reason": "back"})).await.ok();
     door.post(&path("retry"), &json!({})).await.problem(409, "state");
