@@ -3,16 +3,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::Device;
 use crate::plan::explain;
-use crate::plan::fixture::{Fixture, at, device, entry, failed, policy, reported, rollout};
+use crate::plan::fixture::{Fixture, at, device, entry, failed, reported, rollout, running};
 use crate::plan::report::DeviceWait;
 
 fn fleet() -> Vec<Device> {
     let told = |patch: &Value, image: &str| json!({ "spec": { "images": [entry(patch)] }, "status": { "services": [reported(image, "running")] } });
-    // What is older than the start is not this rollout's.
-    let now = json!({ "releaseTime": at(700).to_string() });
+    let now = json!({ "releaseTime": at(690).to_string() });
     let mut judged = told(&now, "acme/web:v2");
     judged["status"]["updates"] = failed();
-    judged["status"]["updates"][0]["time"] = json!(at(700).to_string());
     let mut fleet: Vec<Device> = (0..20).map(|number| device(&format!("d{number}"), &json!({}))).collect();
     fleet.push(device("told", &told(&now, "acme/web:v1")));
     fleet.push(device("well", &told(&now, "acme/web:v2")));
@@ -23,13 +21,7 @@ fn fleet() -> Vec<Device> {
 
 /// A running rollout with its status stored, and what the planner itself says of its devices.
 fn planned(spec: &Value, rollout_spec: &Value) -> (Fixture, Vec<DeviceReport>) {
-    // It starts before anything is told: what was written in the second of the start is a namesake's, and waited out.
-    let untold: Vec<Device> = fleet().iter().map(|told| device(&told.name_any(), &json!({}))).collect();
-    let mut fixture = Fixture::new(policy(spec), rollout(rollout_spec), &untold, at(600));
-    let _ = fixture.settle();
-    fixture.views = fleet().iter().map(DeviceView::new).collect();
-    (fixture.now, fixture.knowledge.as_of) = (at(700), Some(at(700)));
-    fixture.seen = fixture.views.iter().map(|view| (view.name.clone(), at(700))).collect();
+    let mut fixture = running(spec, rollout_spec, &fleet());
     let plan = fixture.settle();
     let reports = fixture.look(|observed| explain::devices(observed, &plan, fixture.now));
     (fixture, reports)
@@ -46,8 +38,7 @@ fn stored(fixture: &Fixture, devices: &[Device]) -> Vec<DeviceReport> {
 fn it_says_what_the_planner_says_a_page_at_a_time() {
     for (spec, rollout_spec) in [
         (json!({}), json!({})),
-        (json!({ "strategy": { "type": "Manual" } }), json!({ "approvedBatches": 0 })),
-        (json!({ "strategy": { "type": "Auto", "maxConcurrent": 1 } }), json!({})),
+        (json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }], "maxConcurrent": 1 } }), json!({})),
         (json!({}), json!({ "paused": true })),
     ] {
         let (fixture, mut wanted) = planned(&spec, &rollout_spec);
