@@ -154,13 +154,7 @@ mod tests {
             (completed(&auth), "k", signed("7f0c", "AAAA"), 1, ExchangeRefusal::BadSignature),
             (DeviceAuth { enrolment: None, ..auth.clone() }, "k", good.clone(), 1, ExchangeRefusal::NoChallenge),
             (auth.clone(), "k", signed("7F0C", SIGNATURE), 1, ExchangeRefusal::BadSignature),
-            (
-                DeviceAuth { public_key: Some("?".into()), ..auth.clone() },
-                "k",
-                good.clone(),
-                1,
-                ExchangeRefusal::NoPublicKey,
-            ),
+            (DeviceAuth { public_key: Some("?".into()), ..auth.clone() }, "k", good, 1, ExchangeRefusal::NoPublicKey),
         ] {
             assert_eq!(judge(&auth, &hash::of(key), &proof, at(now)), Err(why), "{proof:?} {now}");
         }

@@ -95,7 +95,7 @@ impl Cache {
                 self.len.fetch_add(1, Ordering::Relaxed);
             }
         }
-        self.key(record);
+        self.key(&record);
     }
 
     /// What an object looks like in the cache, whether it enters it or not.
@@ -146,11 +146,11 @@ impl Cache {
         self.names[part % PARTS].read().values().for_each(&mut f);
     }
 
-    fn key(&self, record: Arc<Record>) {
+    fn key(&self, record: &Arc<Record>) {
         let mut shadowed = self.shadowed.lock();
         shadowed.remove(&record.name);
         for hash in record.access.hashes() {
-            if let Some(loser) = claim(&mut self.keys[key_part(hash)].write(), *hash, record.clone()) {
+            if let Some(loser) = claim(&mut self.keys[key_part(hash)].write(), *hash, Arc::clone(record)) {
                 tracing::warn!(device = %loser.name, "this device's key is another device's: it can't come in");
                 shadowed.insert(loser.name.clone(), loser);
             }

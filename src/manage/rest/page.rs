@@ -15,8 +15,9 @@ use super::caller::Caller;
 use super::problems::Refusal;
 use crate::api::{GROUP, VERSION};
 
-/// Objects of one page.
-pub(super) const PAGE: u32 = 500;
+/// Objects of one page: some megabytes. The API server counts all that are left for each page, so small pages of a long list
+/// cost it more than large ones.
+pub(super) const PAGE: u32 = 1000;
 /// A list that changes faster than it can be read is given up after so many tokens that were too old.
 const MAX_EXPIRED: u32 = 20;
 

@@ -11,7 +11,7 @@ use crate::support::controlplane::{ControlPlane, User};
 use crate::support::process::{Settings, Tranche};
 use crate::support::wait::until;
 
-const DEVICES: usize = 3000;
+const DEVICES: usize = 6000;
 
 async fn make_devices(api: &Api<Device>, count: usize) {
     let device = |index: usize| -> Device {
@@ -75,12 +75,12 @@ async fn thousands_of_devices_are_written_as_they_are_read() {
     assert_eq!(sizes, [DEVICES / 10, DEVICES * 4 / 10, DEVICES / 2]);
     let in_batch = |batch: u64| devices.iter().filter(|device| device["batch_number"] == batch).count();
     assert_eq!([in_batch(1), in_batch(2), in_batch(3)][..], sizes[..]);
-    // In pages: a small first one, then 500 at a time, each of them asked for once.
+    // In pages: a small first one, then 1,000 at a time, each of them asked for once.
     let to = plane.mark(&client).await;
     let asked = plane.calls(from, to).into_iter().filter(|call| {
         call.namespace == namespace && call.resource == "devices" && call.verb == "list" && call.user == "admin"
     });
-    assert_eq!(asked.count(), 1 + (DEVICES - 50).div_ceil(500));
+    assert_eq!(asked.count(), 1 + (DEVICES - 50).div_ceil(1000));
     assert!(pieces > 5, "it came in {pieces} pieces");
 
     let details = door.get(&format!("/rollouts/{rollout}")).await.ok();
