@@ -94,6 +94,17 @@ impl ControlPlane {
         Process::start("simulate", command, self.folder())
     }
 
+    /// The kubeconfig of somebody who looks on.
+    pub fn user_kubeconfig(&self) -> PathBuf {
+        self.kubeconfig(FLEET)
+    }
+
+    /// Their token.
+    pub fn token(&self) -> anyhow::Result<String> {
+        let file: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(self.user_kubeconfig())?)?;
+        Ok(file.pointer("/users/0/user/token").and_then(|token| token.as_str()).context("no token")?.to_owned())
+    }
+
     fn kubeconfig(&self, user: &str) -> PathBuf {
         self.folder.path().join(format!("cp/kubeconfig-{user}"))
     }

@@ -4,7 +4,7 @@
 //! and everything is repeated and its median taken, because no machine that this runs on is quiet.
 //!
 //! `make bench` measures everything; `cargo bench --bench figures -- plan` only the planner (`match` the intake of
-//! pushes, `probe` health checks, `push` the webhook, `poll` the gateway, `fleet` a rollout), and then writes no results.
+//! pushes, `probe` health checks, `push` the webhook, `poll` the gateway, `fleet` a rollout, `reads` long lists), and then writes no results.
 
 mod audit;
 mod client;
@@ -17,6 +17,7 @@ mod planner;
 mod poll;
 mod probe;
 mod process;
+mod reads;
 mod row;
 mod stats;
 mod webhook;
@@ -38,7 +39,7 @@ use row::Row;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// No part takes half of it, also on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Where the results go; cargo runs benches in the package's folder.
 const RESULTS: &str = "target/bench/results.json";
 
@@ -70,7 +71,7 @@ async fn bench() -> anyhow::Result<()> {
     if wants("probe") {
         rows.extend(part("probe", async { tokio::task::block_in_place(|| probe::measure(ALLOCATOR)) }).await?);
     }
-    if wants("push") || wants("poll") || wants("fleet") {
+    if wants("push") || wants("poll") || wants("fleet") || wants("reads") {
         let control_plane = ControlPlane::start().await?;
         if wants("push") {
             rows.extend(part("push", webhook::measure(&control_plane)).await?);
@@ -80,6 +81,9 @@ async fn bench() -> anyhow::Result<()> {
         }
         if wants("fleet") {
             rows.extend(part("fleet", fleet::measure(&control_plane)).await?);
+        }
+        if wants("reads") {
+            rows.extend(part("reads", reads::measure(&control_plane)).await?);
         }
     }
     println!("\n{}", row::table(&rows));

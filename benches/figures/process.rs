@@ -53,15 +53,27 @@ impl Process {
         self.until(async || read_to_string(&log).is_ok_and(|text| text.lines().any(|line| line == ready))).await
     }
 
+    /// Its id.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().with_context(|| format!("{} is gone", self.name))
+    }
+
     /// Processor time that it has used, user and system, seconds.
     pub fn cpu(&self) -> anyhow::Result<f64> {
-        let id = self.child.id().with_context(|| format!("{} is gone", self.name))?;
+        let id = self.id()?;
         let stat = read_to_string(format!("/proc/{id}/stat")).context("no /proc")?;
         // The name comes second, in brackets, and may hold anything; utime and stime are the 14th and the 15th.
         let (_, rest) = stat.rsplit_once(')').context("not as expected")?;
         let fields = rest.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
         Ok(fields.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
     }
+}
+
+/// The most memory that a process has had at once, megabytes.
+pub fn peak_memory(id: u32) -> anyhow::Result<f64> {
+    let status = read_to_string(format!("/proc/{id}/status")).context("no /proc")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("not as expected")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// A command that runs on one processor alone, where there is more than one and `taskset` to say so.
