@@ -114,6 +114,14 @@ impl Cluster {
         &self,
         name: &str,
     ) -> anyhow::Result<Value> {
+        // What can't be a name isn't asked for: it would be another path.
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        if name.is_empty() || !name.chars().all(is_name) {
+            let kind = singular(&K::plural(&())).to_owned();
+            return Err(
+                Fault::new(Code::NotFound, format!("there is no {kind} {name:?}: nothing can be named so")).into()
+            );
+        }
         let path = format!("{}/{name}", K::url_path(&(), Some(&self.namespace)));
         match self.client.request::<Value>(get(&path)?).await {
             Ok(mut value) => {
@@ -229,11 +237,11 @@ impl Cluster {
 /// What is asked of the API server about a kind.
 #[must_use]
 pub fn request<'a, K: Kind>(verb: &'static str, name: Option<&'a str>, namespace: &'a str) -> Request<'a> {
-    let plural: &'static str = match K::plural(&()) {
-        std::borrow::Cow::Borrowed(plural) => plural,
+    let fixed = |word| match word {
+        std::borrow::Cow::Borrowed(word) => word,
         std::borrow::Cow::Owned(_) => "objects",
     };
-    Request { verb, plural, group: crate::api::GROUP, name, namespace }
+    Request { verb, plural: fixed(K::plural(&())), group: fixed(K::group(&())), name, namespace }
 }
 
 fn get(path: &str) -> anyhow::Result<HttpRequest<Vec<u8>>> {

@@ -8,13 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, PostParams};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, ClusterArgs};
+use super::cluster::{Cluster, ClusterArgs, request};
 use super::keys::random;
+use super::list::{ListArgs, Row, list};
+use super::output::{Cell, Column, Tone, column, print, wide};
+use super::words::age;
 use crate::api::time::whole_seconds;
 use crate::enrol::hash;
 use crate::enrol::key::{is_name, spell};
@@ -26,7 +30,8 @@ pub enum EnrolCommand {
     /// Make a provisioning key, and print it: this once
     Create(CreateArgs),
     /// The provisioning keys, and how many devices have come in by each
-    List(ClusterArgs),
+    #[command(visible_alias = "ls")]
+    List(ListArgs),
     /// End a provisioning key; devices that have enrolled with it stay
     Revoke(RevokeArgs),
 }
@@ -77,7 +82,7 @@ impl EnrolCommand {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Create(args) => create(args).await,
-            Self::List(args) => list(&args).await,
+            Self::List(args) => list(&args, |_: &Secret| true).await,
             Self::Revoke(args) => revoke(&args).await,
         }
     }
@@ -136,9 +141,9 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             bail!("there is a Secret {name} in namespace {} already: choose another name", cluster.namespace)
         }
-        Err(error) => return Err(error).with_context(|| format!("creating Secret {name}")),
+        Err(error) => return Err(request::<Secret>("create", Some(&name), &cluster.namespace).refused(&error).into()),
     }
-    println!("{key}");
+    print(&format!("{key}\n"))?;
     eprintln!("This is the only time that the key is shown: only its hash is kept, in Secret {name}.");
     Ok(())
 }
@@ -153,30 +158,52 @@ fn object(file: &Path) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-async fn list(args: &ClusterArgs) -> anyhow::Result<()> {
-    let cluster = Cluster::connect(args).await?;
-    let of_type = ListParams::default().fields(&format!("type={}", terms::SECRET_TYPE));
-    let secrets = cluster.api::<Secret>().list(&of_type).await.context("listing Secrets")?;
-    let now = crate::clock::now();
-    println!("{:<32} {:<20} {:>9} {:<22} STATE", "NAME", "FLEET", "DEVICES", "EXPIRES");
-    for secret in secrets {
-        let name = secret.name_any();
-        match Terms::read(&secret) {
-            Ok(terms) => {
-                let state = match terms.check(&terms.key_hash, now).and_then(|()| terms.one_more().map(drop)) {
-                    Ok(()) => "good".to_owned(),
-                    Err(why) => why.to_string(),
-                };
-                let max = terms.max_devices.map_or_else(String::new, |max| format!("/{max}"));
-                let devices = format!("{}{max}", terms.enrolled);
-                let expires = terms.expires.map_or_else(|| "-".to_owned(), |until| until.to_string());
-                let fleet = terms.fleet.unwrap_or_else(|| "-".into());
-                println!("{name:<32} {fleet:<20} {devices:>9} {expires:<22} {state}");
+impl Row for Secret {
+    type Kind = Self;
+    const FIELDS: Option<&'static str> = Some("type=tranche.dev/provisioning-key");
+    const COLUMNS: &'static [Column] = &[
+        column("NAME"),
+        column("FLEET"),
+        column("DEVICES"),
+        column("EXPIRES"),
+        column("STATE"),
+        wide("LABELS"),
+        wide("AGE"),
+    ];
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let made = age(self.metadata.creation_timestamp.as_ref().map(|time| time.0), now);
+        let terms = match Terms::read(self) {
+            Ok(terms) => terms,
+            Err(why) => {
+                let state = Cell::toned(why.to_string(), Tone::Bad);
+                return vec![
+                    self.name_any().into(),
+                    None.into(),
+                    None.into(),
+                    None.into(),
+                    state,
+                    None.into(),
+                    made.into(),
+                ];
             }
-            Err(why) => println!("{name:<32} {:<20} {:>9} {:<22} {why}", "-", "-", "-"),
-        }
+        };
+        let state = match terms.check(&terms.key_hash, now).and_then(|()| terms.one_more().map(drop)) {
+            Ok(()) => Cell::toned("good", Tone::Good),
+            Err(why) => Cell::toned(why.to_string(), Tone::Warn),
+        };
+        let max = terms.max_devices.map_or_else(String::new, |max| format!("/{max}"));
+        let labels: Vec<String> = terms.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        vec![
+            self.name_any().into(),
+            terms.fleet.into(),
+            format!("{}{max}", terms.enrolled).into(),
+            terms.expires.map(|until| until.to_string()).into(),
+            state,
+            Some(labels.join(",")).filter(|labels| !labels.is_empty()).into(),
+            made.into(),
+        ]
     }
-    Ok(())
 }
 
 async fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
@@ -189,10 +216,9 @@ async fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
         "metadata": { "uid": secret.uid() },
         "stringData": { terms::REVOKED: "true" },
     });
-    let patched = cluster.api::<Secret>().patch(&args.name, &PatchParams::default(), &Patch::Merge(body)).await;
-    patched.with_context(|| format!("changing Secret {}", args.name))?;
-    println!("provisioning key {} is revoked; devices that have enrolled with it stay", args.name);
-    Ok(())
+    let patched = cluster.merge::<Secret>(&args.name, &body, false).await;
+    patched.map_err(|error| request::<Secret>("patch", Some(&args.name), &cluster.namespace).refused(&error))?;
+    print(&format!("provisioning key {} is revoked; devices that have enrolled with it stay\n", args.name))
 }
 
 #[cfg(test)]

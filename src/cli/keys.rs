@@ -2,14 +2,14 @@
 //!
 //! Keys are never arguments: other users of a machine can read those. A key that is made here is printed once, on stdout.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use kube::ResourceExt as _;
-use kube::api::{Patch, PatchParams};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, ClusterArgs};
+use super::cluster::{Cluster, ClusterArgs, request};
+use super::output::print;
 use crate::api::Device;
 use crate::api::auth::{DeviceAuth, Enrolment};
 use crate::enrol::device::patch;
@@ -51,23 +51,23 @@ pub async fn run(args: KeysArgs) -> anyhow::Result<()> {
     let auth = device.spec.auth.clone().unwrap_or_default();
     if revoke {
         change(&cluster, &device, json!({ "revoked": true })).await?;
-        println!("device {name} is revoked: it is refused from its next request on");
+        print(&format!("device {name} is revoked: it is refused from its next request on\n"))?;
     } else if restore {
         change(&cluster, &device, json!({ "revoked": null })).await?;
-        println!("device {name} is no longer revoked: what let it in before does so again");
+        print(&format!("device {name} is no longer revoked: what let it in before does so again\n"))?;
     } else if reenrol {
         if auth.revoked {
             bail!("device {name} is revoked, so nothing can take its place; --restore it first");
         }
         change(&cluster, &device, json!({ "reenrol": true })).await?;
-        println!("the next device that registers as {name} takes its place; until then this one goes on");
+        print(&format!("the next device that registers as {name} takes its place; until then this one goes on\n"))?;
     } else if rotate {
         let (next, key) = rotated(&auth)?;
         change(&cluster, &device, patch(&next)).await?;
-        println!("{key}");
+        print(&format!("{key}\n"))?;
         eprintln!("This is the only time that the key is shown. The present one counts for {OVERLAP:#}.");
     } else {
-        print!("{}", shown(&name, &auth));
+        print(&shown(&name, &auth))?;
     }
     Ok(())
 }
@@ -76,12 +76,12 @@ pub async fn run(args: KeysArgs) -> anyhow::Result<()> {
 async fn change(cluster: &Cluster, device: &Device, auth: Value) -> anyhow::Result<()> {
     let name = device.name_any();
     let body = json!({ "metadata": { "resourceVersion": device.resource_version() }, "spec": { "auth": auth } });
-    match cluster.api::<Device>().patch(&name, &PatchParams::default(), &Patch::Merge(body)).await {
+    match cluster.merge::<Device>(&name, &body, false).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_conflict() => {
             bail!("device {name} was changed in the same moment: look at it, and try again")
         }
-        Err(error) => Err(error).with_context(|| format!("changing Device {name}")),
+        Err(error) => Err(request::<Device>("patch", Some(&name), &cluster.namespace).refused(&error).into()),
     }
 }
 

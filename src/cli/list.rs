@@ -41,6 +41,8 @@ pub struct ListArgs {
 pub trait Row: DeserializeOwned {
     /// Its kind.
     type Kind: Kind;
+    /// Which objects of the kind, as the API server selects by fields; all if `None`.
+    const FIELDS: Option<&'static str> = None;
     /// The columns.
     const COLUMNS: &'static [Column];
     /// One cell a column.
@@ -56,6 +58,7 @@ pub async fn list<R: Row>(args: &ListArgs, keep: impl Fn(&R) -> bool) -> anyhow:
     let mut sink = Sink::<R>::new(args);
     let mut params = ListParams::default();
     params.label_selector.clone_from(&args.selector);
+    params.field_selector = R::FIELDS.map(Into::into);
     let mut left = args.limit.unwrap_or(usize::MAX);
     if left == 0 {
         return Ok(());
@@ -176,6 +179,7 @@ async fn follow<R: Row>(
     let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
     let mut config = watcher::Config::default();
     config.label_selector.clone_from(&args.selector);
+    config.field_selector = R::FIELDS.map(Into::into);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     let mut told = std::collections::HashMap::new();
     let mut first = true;

@@ -78,7 +78,7 @@ pub(super) fn explain(
                 Progress::DeclaredAlready => DeviceWait::DeclaredElsewhere,
                 Progress::Conflict => conflict(member, &subject.image.repository, observed),
                 Progress::Updating(evidence) => {
-                    DeviceWait::Updating { deadline: clock.due(member).map_or(Timestamp::MAX, second), evidence }
+                    DeviceWait::Updating { deadline: clock.due(member).map(second), evidence }
                 }
                 Progress::Proving => proving(member, observed),
                 Progress::Doubtful => DeviceWait::Unproven { why: observed.doubt(member).to_owned() },
@@ -148,7 +148,7 @@ fn proving(member: &super::Member<'_>, observed: &Observed<'_>) -> DeviceWait {
 fn on_its_way_back(way: Return, member: &super::Member<'_>) -> DeviceWait {
     match way {
         Return::Arrived => DeviceWait::Back,
-        Return::OnTheWay { due } => DeviceWait::GoingBack { deadline: due.map_or(Timestamp::MAX, second) },
+        Return::OnTheWay { due } => DeviceWait::GoingBack { deadline: due.map(second) },
         Return::Stuck(evidence) => DeviceWait::NotBack { evidence },
         Return::Unreachable => DeviceWait::OutOfReach { since: second(member.seen) },
     }

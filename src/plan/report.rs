@@ -218,14 +218,14 @@ pub enum DeviceWait {
     Claimed { manager: String },
     Overridden { declared: String },
     DeclaredElsewhere,
-    Updating { deadline: Timestamp, evidence: Evidence },
+    Updating { deadline: Option<Timestamp>, evidence: Evidence },
     Unfetched { since: Timestamp },
     Proving,
     Unproven { why: String },
     Failed { reason: String, message: String },
     FailedAndBack { reason: String, message: String },
     Back,
-    GoingBack { deadline: Timestamp },
+    GoingBack { deadline: Option<Timestamp> },
     NotBack { evidence: Evidence },
     OutOfReach { since: Timestamp },
     Healthy,
@@ -285,7 +285,12 @@ impl fmt::Display for DeviceWait {
             Self::Claimed { manager } => write!(f, "in conflict: {manager} owns its entry for this repository"),
             Self::Overridden { declared } => write!(f, "in conflict: its apps now declare {declared}, which wins"),
             Self::DeclaredElsewhere => f.write_str("its apps declare this image already; nothing to release"),
-            Self::Updating { deadline, evidence } => write!(f, "{evidence}; deadline {}", clock(*deadline)),
+            Self::Updating { deadline: Some(deadline), evidence } => {
+                write!(f, "{evidence}; deadline {}", clock(*deadline))
+            }
+            Self::Updating { deadline: None, evidence } => {
+                write!(f, "{evidence}; no deadline while the rollout is stopped")
+            }
             Self::Unfetched { since } => write!(f, "deferred: released, but not seen since {}", clock(*since)),
             Self::Proving => f.write_str("runs the image; its health is being checked"),
             Self::Unproven { why } => write!(f, "runs the image, but can't be checked: {why}"),
@@ -295,7 +300,8 @@ impl fmt::Display for DeviceWait {
             }
             Self::Back => f.write_str("is back on its previous image"),
             Self::GoingBack { deadline } => {
-                write!(f, "was sent back to its previous image, not seen running it yet; deadline {}", clock(*deadline))
+                f.write_str("was sent back to its previous image, not seen running it yet")?;
+                deadline.map_or(Ok(()), |deadline| write!(f, "; deadline {}", clock(deadline)))
             }
             Self::NotBack { evidence } => write!(f, "is not back on its previous image: it {evidence}"),
             Self::OutOfReach { since } => {
