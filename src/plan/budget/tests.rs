@@ -108,6 +108,18 @@ fn what_could_not_be_looked_at_is_known_to_whoever_only_reads_the_status() {
 }
 
 #[test]
+fn after_the_end_nobody_is_looked_at_again() {
+    let mut fixture = running(&checked("web"), &json!({}));
+    let status = fixture.rollout.status.as_mut().expect("there");
+    let end = crate::api::time::whole_seconds(at(500));
+    (status.phase, status.completion_time) = (Phase::Completed, Some(end));
+    let plan = fixture.plan();
+    let shown = fixture.look(|observed| explain::devices(observed, &plan, fixture.now));
+    let reasons: Vec<&str> = shown.iter().map(|report| report.wait.reason()).collect();
+    assert_eq!(reasons, ["Healthy"; 4]);
+}
+
+#[test]
 fn of_one_that_has_its_verdict_no_look_is_waited_for() {
     let mut fixture = running(&checked("web"), &json!({}));
     let failed = fixture.views.iter_mut().find(|view| view.name == "b").expect("there");

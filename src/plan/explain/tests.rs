@@ -58,8 +58,8 @@ fn ways() -> Vec<(&'static str, Value, Then, DeviceWait)> {
         ),
         ("held", json!({ "spec": { "hold": true } }), |_| {}, DeviceWait::Held),
         ("named", json!({}), |fixture| fixture.rollout.spec.roll_back_devices = vec!["d".into()], DeviceWait::Excluded),
-        ("on its way", on_its_way.clone(), |_| {}, updating(at(1290))),
-        ("nobody's time runs out in a pause", on_its_way, pause, updating(Timestamp::MAX)),
+        ("on its way", on_its_way.clone(), |_| {}, updating(Some(at(1290)))),
+        ("nobody's time runs out in a pause", on_its_way, pause, updating(None)),
         (
             "away before it could ask",
             told(&json!({}), "acme/web:v1", "running"),

@@ -153,6 +153,8 @@ fn sums() {
             Progress::Excluded,
             Progress::Conflict,
             Progress::Updating(Evidence::Missing),
+            Progress::Proving,
+            Progress::Doubtful,
             Progress::Healthy,
             Progress::RunsAlready,
             Progress::Failed { new: true, sent_back: false },
@@ -162,15 +164,15 @@ fn sums() {
             tally.add(&observed.members[0], progress, &clock);
         }
         let Tally { devices, released, updated, healthy, failed, rolled_back, deferred, conflict, .. } = tally;
-        assert_eq!((devices, released, updated, healthy), (13, 7, 2, 2));
+        assert_eq!((devices, released, updated, healthy), (15, 9, 4, 2));
         assert_eq!((failed, rolled_back, deferred, conflict), (2, 2, 5, 1));
-        let Tally { excused, waiting, missing, unrecorded, updating, unfetched, .. } = tally;
-        assert_eq!((excused, waiting, missing, unrecorded, updating, unfetched), (1, 1, 1, 1, 1, 1));
-        assert_eq!((tally.judged(), tally.pending()), (8, 4));
+        let Tally { excused, waiting, missing, unrecorded, updating, unfetched, doubtful, .. } = tally;
+        assert_eq!((excused, waiting, missing, unrecorded, updating, unfetched, doubtful), (1, 1, 1, 1, 3, 1, 1));
+        assert_eq!((tally.judged(), tally.pending()), (10, 6));
         assert!(!tally.is_decided());
         let mut stored = BatchStatus::default();
         tally.store(&mut stored);
         let kept = (stored.devices, stored.released, stored.updated, stored.healthy, stored.failed);
-        assert_eq!((kept, stored.rolled_back, stored.deferred), ((13, 7, 2, 2, 2), 2, 5));
+        assert_eq!((kept, stored.rolled_back, stored.deferred), ((15, 9, 4, 2, 2), 2, 5));
     });
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::api::ImageRollout;
 use crate::api::rollout::{DesiredState, Phase};
-use crate::plan::fixture::{Fixture, at, device, entry, in_batch, reported, rollout, running};
-use crate::plan::{DeviceView, Plan};
+use crate::plan::fixture::{Fixture, at, device, entry, in_batch, policy, reported, rollout, running};
+use crate::plan::{Change, DeviceView, Plan, ValidatedPolicy};
 
 fn reasons(plan: &Plan) -> Vec<Reason> {
     plan.actions.iter().map(|action| action.reason).collect()
@@ -122,6 +122,32 @@ fn latecomers_are_not_taken_from_a_newer_rollout() {
         }
         assert_eq!(!reasons(&fixture.plan()).is_empty(), taken, "{what}");
     }
+}
+
+/// What was never proven on a device is not what it goes back to.
+#[test]
+fn previous_is_what_has_passed_the_checks_of_whoever_told_it() {
+    let checked = policy(&json!({ "healthChecks": [{ "name": "web", "tcp": { "port": 80 } }] }));
+    let (plan, mut batches) = ValidatedPolicy::new(&checked).unwrap().resolve(at(0), 2, &[u64::MAX / 2, u64::MAX]);
+    batches[1].completion_time = Some(whole_seconds(at(400)));
+    let previous = |batch: i32| {
+        let told = json!({ "rollout": "web-old", "image": "docker.io/acme/web:v1b", "batch": batch });
+        let patch = json!({
+            "spec": { "images": [entry(&told)] }, "status": { "services": [reported("acme/web:v1b", "running")] },
+        });
+        let mut fixture = completed();
+        fixture.views[1] = DeviceView::new(&device("late", &patch));
+        fixture.siblings = vec![sibling("web-other", -9000), sibling("web-old", -900)];
+        let status = fixture.siblings[1].status.insert(Default::default());
+        (status.phase, status.plan, status.batches) = (Phase::Superseded, Some(plan.clone()), batches.clone());
+        let plan = fixture.plan();
+        match &plan.actions[0].change {
+            Change::Images { entries, .. } => entries[0].previous.clone(),
+            Change::Verdicts { .. } => panic!("{:?}", plan.actions),
+        }
+    };
+    assert_eq!(previous(1).as_deref(), Some("docker.io/acme/web:v1"), "its batch never completed");
+    assert_eq!(previous(2).as_deref(), Some("docker.io/acme/web:v1b"));
 }
 
 #[test]
