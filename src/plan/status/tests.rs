@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::Device;
 use crate::api::rollout::{Halted, Totals};
-use crate::plan::fixture::{apps, at, device, entry, in_batch, running};
+use crate::plan::fixture::{apps, at, device, entry, failed, in_batch, reported, running};
 
 fn base() -> ImageRolloutStatus {
     ImageRolloutStatus {
@@ -58,6 +58,9 @@ fn what_is_news() {
     let mut new = base();
     new.failed_devices.push(FailedDevice { name: "d".into(), reason: "X".into(), message: String::new() });
     assert_eq!(compare(&base(), &new), StatusWrite::Figures, "names");
+    let mut new = base();
+    new.unchecked_devices.push(UncheckedDevice { name: "d".into(), message: String::new() });
+    assert_eq!(compare(&base(), &new), StatusWrite::Figures, "names of the unchecked");
     let mut new = base();
     new.history.push(HistoryEntry { time: whole_seconds(at(0)), type_: "X".into(), message: String::new() });
     assert_eq!(compare(&base(), &new), StatusWrite::Figures, "history");
@@ -215,6 +218,28 @@ fn who_did_it_and_why_is_told_once() {
 
     let mut fixture = running(&json!({}), &json!({ "paused": true }), &[in_batch("d", 1, None)]);
     assert_eq!(history(&fixture.settle(), "RolloutPaused"), ["a person paused it"], "who left no word is a person");
+}
+
+#[test]
+fn how_far_it_has_come() {
+    let plan = running(&json!({}), &json!({}), &[in_batch("d", 1, None)]).plan();
+    assert_eq!(plan.status.progress.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn a_namesakes_verdict_is_not_this_ones() {
+    let mut before = failed();
+    before[0]["time"] = json!(at(-100).to_string());
+    let down = device(
+        "d",
+        &json!({
+            "spec": { "images": [entry(&json!({}))] },
+            "status": { "services": [reported("acme/web:v2", "exited")], "updates": before },
+        }),
+    );
+    let named = running(&json!({}), &json!({}), &[down]).plan().status.failed_devices;
+    assert_eq!(named.len(), 1);
+    assert_ne!(named[0].message, "it did not come up");
 }
 
 #[test]
