@@ -7,6 +7,7 @@ extern crate self as tranche;
 pub use tranche_pure::{api, registry};
 
 pub mod controller;
+pub mod enrol;
 pub mod gateway;
 pub mod plan;
 pub mod probe;
