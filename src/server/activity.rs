@@ -13,6 +13,10 @@ use super::ServerConfig;
 pub(super) struct Activity {
     opened: Instant,
     in_requests: AtomicU32,
+    /// Answers whose body is written as it is made.
+    streams: AtomicU32,
+    /// When something of these was taken last.
+    taken: AtomicU64,
     /// When it began to wait for a request.
     waiting: AtomicU64,
     /// When the first byte arrived since then, plus one; 0 before.
@@ -27,6 +31,8 @@ impl Activity {
         Self {
             opened: Instant::now(),
             in_requests: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
+            taken: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             first_byte: AtomicU64::new(0),
             had_request: AtomicBool::new(false),
@@ -39,6 +45,13 @@ impl Activity {
     pub(super) fn read(&self) {
         if self.first_byte.load(Ordering::Relaxed) == 0 {
             self.first_byte.store(self.millis() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes of an answer were taken.
+    pub(super) fn wrote(&self) {
+        if self.streams.load(Ordering::Relaxed) > 0 {
+            self.taken.store(self.millis(), Ordering::Relaxed);
         }
     }
 
@@ -68,6 +81,10 @@ impl Activity {
             // The request has its own timeout. Look again later.
             return now + config.header_timeout.max(Duration::from_millis(1));
         }
+        if self.streams.load(Ordering::Relaxed) > 0 {
+            // Whoever reads may be slow, but not stand still: a stream says something now and then.
+            return at(self.taken.load(Ordering::Relaxed)) + config.idle_timeout;
+        }
         let had_request = self.had_request.load(Ordering::Relaxed);
         let first_byte = self.first_byte.load(Ordering::Relaxed);
         // Between the requests of an HTTP/2 connection, bytes may be housekeeping and begin no request.
@@ -75,6 +92,12 @@ impl Activity {
             return at(first_byte - 1) + config.header_timeout;
         }
         at(self.waiting.load(Ordering::Relaxed)) + if had_request { config.idle_timeout } else { config.header_timeout }
+    }
+
+    /// Begins to wait for the next request.
+    fn wait(&self) {
+        self.waiting.store(self.millis(), Ordering::Relaxed);
+        self.first_byte.store(0, Ordering::Relaxed);
     }
 
     fn millis(&self) -> u64 {
@@ -85,12 +108,32 @@ impl Activity {
 /// A request is being answered.
 pub(super) struct InRequest(Arc<Activity>);
 
+impl InRequest {
+    /// The head of its answer is there, and the body comes in pieces until the guard is dropped.
+    pub(super) fn stream(&self) -> Streaming {
+        let Self(activity) = self;
+        activity.taken.store(activity.millis(), Ordering::Relaxed);
+        activity.streams.fetch_add(1, Ordering::Relaxed);
+        Streaming(activity.clone())
+    }
+}
+
 impl Drop for InRequest {
     fn drop(&mut self) {
         let Self(activity) = self;
-        activity.waiting.store(activity.millis(), Ordering::Relaxed);
-        activity.first_byte.store(0, Ordering::Relaxed);
+        activity.wait();
         activity.in_requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer is being written.
+pub(super) struct Streaming(Arc<Activity>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        let Self(activity) = self;
+        activity.wait();
+        activity.streams.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -131,6 +174,24 @@ mod tests {
         assert_eq!(left(&activity).await, 10, "the next head has begun");
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(left(&activity).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_lasts_as_long_as_it_is_read() {
+        let activity = Arc::new(Activity::new());
+        let request = activity.enter(false);
+        let stream = request.stream();
+        drop(request);
+        for _ in 0..10 {
+            tokio::time::advance(Duration::from_secs(70)).await;
+            assert_eq!(left(&activity).await, 5, "nothing of it was taken lately");
+            activity.wrote();
+            assert_eq!(left(&activity).await, 75);
+        }
+        tokio::time::advance(Duration::from_secs(75)).await;
+        assert_eq!(left(&activity).await, 0, "nobody reads it");
+        drop(stream);
+        assert_eq!(left(&activity).await, 75, "idle");
     }
 
     #[tokio::test(start_paused = true)]

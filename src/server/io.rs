@@ -42,6 +42,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Watched<S> {
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
+
+    fn wrote(&mut self, result: &io::Result<usize>) {
+        match result {
+            Ok(_) => self.activity.wrote(),
+            Err(_) => self.ended = true,
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Watched<S> {
@@ -60,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncRead for Watched<S
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = ready!(self.stream()?.poll_write(cx, bytes));
-        self.ended |= result.is_err();
+        self.wrote(&result);
         Poll::Ready(result)
     }
 
@@ -70,7 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Watched<
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = ready!(self.stream()?.poll_write_vectored(cx, slices));
-        self.ended |= result.is_err();
+        self.wrote(&result);
         Poll::Ready(result)
     }
 

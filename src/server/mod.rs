@@ -1,9 +1,9 @@
 //! The HTTP server: an accept loop in which every wait has an end.
 //!
 //! `axum::serve` installs no timers, so a connection that never says anything stays open for ever. Here each connection
-//! has one watchdog that knows four states: waiting for the first byte, in the middle of a request's head, in a
-//! request, and idle between requests. It sleeps through all of them and looks at the clock only when something may
-//! be over, so that a request pays a few atomic stores for it.
+//! has one watchdog that knows five states: waiting for the first byte, in the middle of a request's head, in a
+//! request, in a body that is written as it is made, and idle between requests. It sleeps through all of them and looks
+//! at the clock only when something may be over, so that a request pays a few atomic stores for it.
 //!
 //! Decides nothing about requests; bounds on bodies are the routes' own.
 
@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -55,7 +56,7 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// From a connection's start, or a request's first byte, to the end of the request's head.
     pub header_timeout: Duration,
-    /// Between two requests of one connection.
+    /// Between two requests of one connection, and between two bytes that are taken of a streamed body.
     pub idle_timeout: Duration,
     /// From a request's head to the head of its response.
     pub request_timeout: Duration,
@@ -276,7 +277,7 @@ async fn respond(
     activity: Arc<Activity>,
 ) -> Result<Response, std::convert::Infallible> {
     let version = request.version();
-    let _in_request = activity.enter(version == Version::HTTP_2);
+    let in_request = activity.enter(version == Version::HTTP_2);
     request.extensions_mut().insert(client.peer);
     if let Some(certificate) = client.certificate {
         request.extensions_mut().insert(certificate);
@@ -291,7 +292,17 @@ async fn respond(
     if version < Version::HTTP_2 && shared.slots.available_permits() < shared.crowded {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response)
+    if response.body().size_hint().exact().is_some() {
+        return Ok(response);
+    }
+    // It may last as long as it is read: hyper drops it at its end, and the guard with it.
+    let streaming = in_request.stream();
+    Ok(response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _ = &streaming;
+            frame
+        }))
+    }))
 }
 
 fn builder(config: &ServerConfig) -> auto::Builder<TokioExecutor> {

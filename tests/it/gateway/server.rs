@@ -1,14 +1,16 @@
 //! The HTTP server over real sockets.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::routing::{get, post};
+use futures::{Stream, StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, oneshot};
@@ -56,6 +58,8 @@ impl Server {
                 get(|request: Request| async move { request.extensions().get::<Peer>().unwrap().0.ip().to_string() }),
             )
             .route("/slow", get(slow))
+            .route("/drip", get(async || Body::from_stream(drops(8, Duration::from_millis(200)))))
+            .route("/flood", get(async || Body::from_stream(drops(usize::MAX, Duration::ZERO))))
             .route("/body", post(|body: Bytes| async move { body.len().to_string() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -74,6 +78,14 @@ impl Server {
     fn stop(&mut self) {
         self.shutdown.take().unwrap().send(()).unwrap();
     }
+}
+
+/// A body in pieces, with a pause before each.
+fn drops(count: usize, pause: Duration) -> impl Stream<Item = Result<&'static str, Infallible>> {
+    stream::iter(0..count).then(move |_| async move {
+        tokio::time::sleep(pause).await;
+        Ok("drop")
+    })
 }
 
 fn quick() -> ServerConfig {
@@ -223,6 +235,35 @@ async fn a_request_may_outlast_the_head_and_idle_timeouts() {
     tokio::time::sleep(Duration::from_millis(1200)).await;
     server.end.notify_one();
     assert!(response(&mut stream).await.ends_with("done"));
+}
+
+#[tokio::test]
+async fn a_body_may_outlast_the_idle_timeout_while_it_is_read() {
+    let server = Server::start(quick()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /drip HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    // Eight drops in twice the time that a connection may be idle.
+    let mut text = Vec::new();
+    while !text.ends_with(b"0\r\n\r\n") {
+        let read = timeout(LONG, stream.read_buf(&mut text)).await.expect("it goes on").unwrap();
+        assert!(read > 0, "cut off after {:?}", String::from_utf8_lossy(&text));
+    }
+    assert_eq!(String::from_utf8_lossy(&text).matches("drop").count(), 8);
+    stream.write_all(GET).await.unwrap();
+    assert!(response(&mut stream).await.starts_with("HTTP/1.1 200"), "the connection is as good as before");
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_is_given_up() {
+    let server = Server::start(quick()).await;
+    let mut stream = server.connect().await;
+    stream.write_all(b"GET /flood HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let given_up = async {
+        while server.metrics.timed_out.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, given_up).await.expect("its place is given to somebody else");
 }
 
 #[tokio::test]
