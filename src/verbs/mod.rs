@@ -9,7 +9,7 @@
 //! | --- | --- | --- | --- |
 //! | pause | `paused: true` | until it has ended or goes back | when paused |
 //! | resume | `paused: false`, `acknowledgedFailures` | until it has ended or goes back | when neither paused nor halted |
-//! | approve | `approvedBatches` | until it has ended or goes back | when the batch is approved |
+//! | approve | `approvedBatches` | until it has ended or goes back | when the batch is open or approved |
 //! | cancel | `desiredState: Cancelled` | until it has ended or goes back | when cancelled |
 //! | roll back | `desiredState: RolledBack` | unless it failed before it started | when it goes back, or did |
 //! | roll back a device | `rollBackDevices` | once it has started | when all goes back, or it was named |

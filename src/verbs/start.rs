@@ -58,7 +58,12 @@ pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Co
     let again = named(policy, &["retry", &name, &uid]);
     let mut again = build(&again, policy, rollout.spec.image.clone(), person, "RolloutRetried");
     again.metadata.namespace = rollout.namespace();
-    again.spec.approved_batches = rollout.spec.approved_batches.map(|_| 0);
+    // As for the first: what was approved then is not approved now, and only where every batch asks does none go first.
+    // One that never started may be of any strategy; without a number the policy decides, and Manual opens nothing.
+    let plan = rollout.status.as_ref().and_then(|status| status.plan.as_ref());
+    if plan.is_some_and(|plan| plan.strategy == StrategyType::Manual) {
+        again.spec.approved_batches = Some(0);
+    }
     Ok(again)
 }
 

@@ -183,10 +183,49 @@ fn approving_opens_the_next_batch_and_holds_no_other_back() {
         rollout(&json!({}), &status)
     };
     already(&asks(0, 2), &Verb::Approve { batch: Some(1) });
-    assert_eq!(change(&asks(1, 2), &next).0, json!({"approvedBatches": 3}), "the third waits for nobody");
+    // The planner lets the third follow, which waits for nobody; a 3 would let it follow a second of which nobody is there.
+    assert_eq!(change(&asks(1, 2), &next).0, json!({"approvedBatches": 2}));
     assert_eq!(change(&asks(1, 2), &next).1.text, "batch 2 (50%) may open: 4 devices");
     assert_eq!(change(&asks(2, 3), &next).0, json!({"approvedBatches": 3}));
     already(&going(), &next);
+}
+
+#[test]
+fn what_is_open_or_approved_is_named_by_its_number() {
+    let approve = |batch| Verb::Approve { batch };
+    assert_eq!(already(&going(), &approve(Some(1))), "batch 1 of rollout app-1 is open already");
+    assert_eq!(already(&going(), &approve(Some(2))), "batch 2 of rollout app-1 is open already");
+    assert_eq!(already(&going(), &approve(Some(3))), "batch 3 of rollout app-1 is approved already");
+    let all = rollout(&json!({}), &json!({"currentBatch": 3}));
+    assert_eq!(already(&all, &approve(None)), "every batch of rollout app-1 is open already");
+}
+
+/// As the rollout's own message asks: "set spec.approvedBatches to 2 to go on without them".
+#[test]
+fn approving_goes_on_after_a_batch_of_which_nobody_is_there() {
+    let deserted = |open: usize, approved: Value| {
+        let mut status = json!({"currentBatch": open, "batches": rollout_batches()});
+        let batch = &mut status["batches"][open - 1];
+        batch["startTime"] = json!("2026-01-01T00:00:00Z");
+        batch["deferred"] = batch["devices"].clone();
+        rollout(&json!({"approvedBatches": approved}), &status)
+    };
+    let next = Verb::Approve { batch: None };
+    let (spec, effect) = change(&deserted(1, Value::Null), &next);
+    assert_eq!((spec, effect.devices), (json!({"approvedBatches": 2}), Some(4)));
+    let text = "batch 2 (50%) may open: 4 devices, though nobody of batch 1 is there; \
+                each one after it waits for approval, too";
+    assert_eq!(effect.text, text);
+    assert_eq!(change(&deserted(1, Value::Null), &Verb::Approve { batch: Some(2) }).0, json!({"approvedBatches": 2}));
+    assert_eq!(change(&deserted(1, json!(1)), &next).0, json!({"approvedBatches": 2}));
+    already(&deserted(1, json!(2)), &next);
+    already(&deserted(1, Value::Null), &Verb::Approve { batch: Some(1) });
+    // After the last one comes the end.
+    let (spec, effect) = change(&deserted(3, Value::Null), &next);
+    assert_eq!((spec, effect.devices), (json!({"approvedBatches": 4}), Some(0)));
+    assert_eq!(effect.text, "it may end, though nobody of batch 3 is there");
+    already(&deserted(3, json!(4)), &next);
+    conflict(&deserted(3, Value::Null), &Verb::Approve { batch: Some(5) });
 }
 
 fn rollout_batches() -> Value {
@@ -226,7 +265,10 @@ fn trying_again_is_one_rollout_however_often_it_is_asked_for() {
         assert_eq!(once.metadata.name, twice.metadata.name);
         assert_ne!(once.metadata.name, ended.metadata.name);
         assert_eq!((&once.spec.image, &once.spec.policy_ref), (&ended.spec.image, &ended.spec.policy_ref));
-        assert_eq!(once.spec.approved_batches, Some(0), "what was approved then is not approved now");
+        assert_eq!(once.spec.approved_batches, None, "batches that ask nobody go on by themselves");
+        let manual = json!({"phase": phase, "plan": {"strategy": "Manual"}});
+        let again = retry(&rollout(&json!({"approvedBatches": 2}), &manual), &jane(None)).unwrap();
+        assert_eq!(again.spec.approved_batches, Some(0), "what was approved then is not approved now");
     }
     for phase in [Phase::Completed, Phase::Progressing, Phase::Halted, Phase::RollingBack] {
         let text = retry(&rollout(&json!({}), &json!({"phase": phase})), &jane(None)).unwrap_err().text;
