@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Decision, Effect, Person, Verb, patch};
+use super::{Candidate, Decision, Effect, Person, Verb, patch};
 use crate::api::{ImageRollout, approval};
 use crate::api::policy::StrategyType;
 use crate::api::rollout::{BatchStatus, DesiredState, ImageRolloutStatus, Phase, Totals};
@@ -235,15 +235,18 @@ impl<'a> View<'a> {
         Ok(Step::Change(json!({ "desiredState": "RolledBack" }), Effect { devices, text }))
     }
 
-    fn roll_back_device(&self, device: &str) -> Decided {
-        let spec = &self.rollout.spec;
+    fn roll_back_device(&self, candidate: &Candidate) -> Decided {
+        let (spec, device) = (&self.rollout.spec, &candidate.name);
+        if spec.roll_back_devices.contains(device) {
+            return Ok(Step::Already(format!("device {device} goes back already")));
+        }
+        if let Some(why) = candidate.is_not_of(self.rollout) {
+            return self.conflict(why);
+        }
         if spec.desired_state == DesiredState::RolledBack
             || matches!(self.phase, Phase::RollingBack | Phase::RolledBack)
         {
             return Ok(Step::Already(format!("every device of rollout {} goes back ({})", self.name, self.phase)));
-        }
-        if spec.roll_back_devices.iter().any(|named| named == device) {
-            return Ok(Step::Already(format!("device {device} goes back already")));
         }
         self.was_started("roll back")?;
         if spec.roll_back_devices.len() >= MAX_DEVICES {
@@ -253,7 +256,7 @@ impl<'a> View<'a> {
             ));
         }
         let mut devices = spec.roll_back_devices.clone();
-        devices.push(device.to_owned());
+        devices.push(device.clone());
         let text = format!("device {device} goes back to its own previous image");
         Ok(Step::Change(json!({ "rollBackDevices": devices }), Effect { devices: Some(1), text }))
     }

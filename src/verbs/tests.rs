@@ -63,8 +63,45 @@ fn going() -> ImageRollout {
     rollout(&json!({}), &json!({}))
 }
 
+/// One that the rollout has told its image.
 fn device(name: &str) -> Verb {
-    Verb::RollBackDevice { device: name.into() }
+    back(name, &json!({}), "other/app:v1", Some("app-1"))
+}
+
+fn back(name: &str, labels: &Value, image: &str, told_by: Option<&str>) -> Verb {
+    let entry = |rollout: &str| {
+        json!({
+            "repository": "docker.io/acme/app", "image": "docker.io/acme/app:v2", "declared": "docker.io/acme/app:v1",
+            "rollout": rollout, "batch": 1, "releaseTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let device = json!({
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "apps": {"1": {"services": [{"serviceId": 1, "serviceName": "app", "imageName": image}]}},
+            "images": told_by.map(entry).into_iter().collect::<Vec<_>>(),
+        },
+    });
+    let device: crate::api::Device = serde_json::from_value(device).expect("a device");
+    Verb::RollBackDevice { device: Candidate::from(&device) }
+}
+
+#[test]
+fn only_a_device_of_the_rollout_is_sent_back() {
+    let of_line = rollout(&json!({}), &json!({"plan": {"devices": {"selector": {"matchLabels": {"line": "3"}}}}}));
+    let third = json!({"line": "3"});
+    let told = change(&of_line, &back("d1", &json!({}), "acme/app:v1", Some("app-1"))).0;
+    assert_eq!(told, json!({"rollBackDevices": ["d1"]}), "whatever it is selected by");
+    // Not released yet: then it never is.
+    change(&of_line, &back("d1", &third, "acme/app:v1", None));
+    change(&of_line, &back("d1", &third, "acme/app:v1", Some("app-0")));
+    let refused = conflict(&of_line, &back("d1", &json!({}), "acme/app:v1", None)).text;
+    assert_eq!(refused, "device d1 is not one of rollout app-1: its policy selects other devices");
+    let refused = conflict(&of_line, &back("d1", &third, "acme/other:v1", Some("app-0"))).text;
+    assert_eq!(refused, "device d1 is not one of rollout app-1: it has no service of docker.io/acme/app");
+    // Once it was named it goes back already, whatever became of what it was told.
+    let named = rollout(&json!({"rollBackDevices": ["d1"]}), &json!({}));
+    already(&named, &back("d1", &json!({}), "acme/other:v1", None));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tranche::api::{Device, ImageRollout, ImageUpdatePolicy};
 
 use super::say_on;
 use crate::rollouts::stage::Stage;
+use crate::support::controlplane::{ControlPlane, User};
 use crate::support::wait::until;
 
 async fn rollout(stage: &Stage, name: &str) -> ImageRollout {
@@ -79,9 +80,25 @@ async fn a_batch_is_approved_and_a_device_sent_back() {
     let one = stage.released(&name).await.remove(0);
     let said = say_on(&stage, &["devices", "why", &one]);
     assert!(said.out.starts_with(&format!("{name} (")) && said.out.contains("batch 1"), "{said:?}");
-    let said = say_on(&stage, &["devices", "rollback", &one]);
+    let said = say_on(&stage, &["devices", "rollback", &one.to_uppercase()]);
     assert_eq!(said.out, format!("{name} rolled back: device {one} goes back to its own previous image\n"));
     stage.until_running("v2.0.0", 1).await;
+    let again = say_on(&stage, &["devices", "rollback", &one]);
+    assert_eq!((again.code, again.out), (0, format!("device {one} was sent back from rollout {name} already\n")));
+    let again = say_on(&stage, &["rollouts", "rollback", &name, "--device", &one.to_uppercase()]);
+    assert_eq!((again.code, again.out), (0, format!("device {one} goes back already\n")));
+
+    // A device that was never sent forward can't be sent back; each name takes a place of a thousand.
+    let typo = say_on(&stage, &["rollouts", "rollback", &name, "--device", "no-such-device"]);
+    assert!(typo.code == 3 && typo.err.contains("there is no device no-such-device"), "{typo:?}");
+    let stranger = serde_json::from_value(json!({"metadata": {"name": "stranger"}, "spec": {}})).unwrap();
+    stage.api::<Device>().create(&Default::default(), &stranger).await.unwrap();
+    let said = say_on(&stage, &["rollouts", "rollback", &name, "--device", "stranger"]);
+    assert!(said.code == 4 && said.err.contains("device stranger is not one of rollout"), "{said:?}");
+    assert_eq!(rollout(&stage, &name).await.spec.roll_back_devices, [one]);
+    let door = crate::rest::Door::of(ControlPlane::shared(), &stage.tranche().url, User::Admin);
+    let refused = door.post(&format!("/rollouts/{name}/devices/stranger/rollback"), &json!({})).await;
+    assert!(refused.problem(409, "state")["detail"].as_str().unwrap().contains("has no service of"), "{refused:?}");
     let none = stage.list().await.iter().find(|device| device.spec.images.is_empty()).unwrap().name_any();
     let said = say_on(&stage, &["devices", "rollback", &none]);
     assert_eq!(said.code, 4, "{said:?}");
