@@ -74,7 +74,8 @@ mod tests {
 
     #[test]
     fn only_a_later_number_goes_on_without_anybody() {
-        for (approved, goes) in [(None, false), (Some(0), false), (Some(2), false), (Some(3), true), (Some(-1), false)] {
+        for (approved, goes) in [(None, false), (Some(0), false), (Some(2), false), (Some(3), true), (Some(-1), false)]
+        {
             assert_eq!(goes_on_without(approved, 2), goes, "{approved:?}");
         }
     }

@@ -237,7 +237,11 @@ fn readable(world: &World) -> Finding {
     const CHECK: &str = "objects";
     if !world.unreadable.is_empty() {
         let text = format!("{}: {}", count(world.unreadable.len(), "problem"), few(&world.unreadable));
-        return Finding::bad(CHECK, text, "mend them with kubectl edit: controller and gateway leave them alone until then");
+        return Finding::bad(
+            CHECK,
+            text,
+            "mend them with kubectl edit: controller and gateway leave them alone until then",
+        );
     }
     if !world.refused.is_empty() {
         let why: Vec<String> = world.refused.iter().map(|why| brief(why)).collect();

@@ -64,7 +64,8 @@ async fn a_filter_that_fits_few_ends_in_time() {
     let mut connected: Vec<_> = stage.list().await.iter().map(|device| device.name_any()).collect();
     connected.sort();
     for number in 0..25 {
-        let device = serde_json::from_value(json!({"metadata": {"name": format!("0-{number:02}")}, "spec": {}})).unwrap();
+        let device =
+            serde_json::from_value(json!({"metadata": {"name": format!("0-{number:02}")}, "spec": {}})).unwrap();
         stage.api::<Device>().create(&Default::default(), &device).await.unwrap();
     }
     let from = plane.mark(&stage.client).await;
@@ -83,6 +84,7 @@ async fn a_filter_that_fits_few_ends_in_time() {
     assert!(empty > 0, "ten of the 25 in a row were looked at, and the answer came");
     let to = plane.mark(&stage.client).await;
     let calls = plane.calls(from, to);
-    let lists = calls.iter().filter(|call| call.user == "operator" && call.verb == "list" && call.namespace == stage.namespace);
+    let lists =
+        calls.iter().filter(|call| call.user == "operator" && call.verb == "list" && call.namespace == stage.namespace);
     assert!(lists.count() <= 10 * requests, "{requests} requests");
 }

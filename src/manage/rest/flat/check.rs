@@ -118,10 +118,17 @@ impl Check {
         for (kind, field, value) in said {
             let Some(value) = value else { continue };
             let Some(of) = check.get_mut(kind).and_then(Value::as_object_mut) else {
-                return untranslatable(FIELD, format!("{field} is of a {kind} check, and the policy has none: say its type"));
+                return untranslatable(
+                    FIELD,
+                    format!("{field} is of a {kind} check, and the policy has none: say its type"),
+                );
             };
             // An empty text asks for nothing.
-            if value == json!("") { of.remove(field) } else { of.insert(field.to_owned(), value) };
+            if value == json!("") {
+                of.remove(field)
+            } else {
+                of.insert(field.to_owned(), value)
+            };
         }
         set_timeout(check, self.timeout.or(timeout));
         if let Some(retries) = self.retries {

@@ -147,7 +147,8 @@ fn one_field_of_a_check_changes_that_field() {
 #[test]
 fn a_number_of_batches_removes_no_gate() {
     let with = |batches: Value| {
-        let mut spec = json!({"image": {"pattern": "a:*"}, "strategy": {"batches": batches}}).as_object().unwrap().clone();
+        let mut spec =
+            json!({"image": {"pattern": "a:*"}, "strategy": {"batches": batches}}).as_object().unwrap().clone();
         row(json!({"staged_batches": 2})).apply(&mut spec).map(|()| spec["strategy"]["batches"].clone())
     };
     let refused = with(json!([{"size": "50%", "approval": true}, {"size": "100%"}])).unwrap_err().to_string();
