@@ -260,8 +260,10 @@ pub fn object(value: &Value, plural: &str, output: Output) -> anyhow::Result<Opt
         Output::Json => Some(json(value)? + "\n"),
         Output::Yaml => Some(serde_yaml::to_string(value).context("writing YAML")?),
         Output::Name => {
-            let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            Some(format!("{}.{}/{name}\n", super::fault::singular(plural), crate::api::GROUP))
+            let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            // Kinds of the core group have a version and no group.
+            let group = text("/apiVersion").split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+            Some(format!("{}{group}/{}\n", super::fault::singular(plural), text("/metadata/name")))
         }
     })
 }
@@ -337,6 +339,16 @@ mod tests {
         assert_eq!(harmless("\u{1b}[31mred\u{1b}[0m"), "\u{1b}[31mred\u{1b}[0m");
         assert_eq!(harmless("a\u{1b}[2Jb\u{1b}]0;title\u{7}c\rd\u{9b}"), "a [2Jb ]0;title c d ");
         assert_eq!(Cell::from("a\nb\u{1b}[31m"), Cell::from("a b [31m"));
+    }
+
+    #[test]
+    fn names_are_those_of_kubectl() {
+        let name = |version: &str, plural: &str| {
+            let value = serde_json::json!({"apiVersion": version, "metadata": {"name": "a"}});
+            object(&value, plural, Output::Name).unwrap().unwrap()
+        };
+        assert_eq!(name("v1", "secrets"), "secret/a\n");
+        assert_eq!(name("tranche.dev/v1alpha1", "imageupdatepolicies"), "imageupdatepolicy.tranche.dev/a\n");
     }
 
     #[test]

@@ -67,6 +67,30 @@ pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Co
     Ok(again)
 }
 
+/// What a rollout is to whoever asks for one of the same name. Names follow from what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// What they ask for: it runs, or has completed.
+    Same,
+    /// It is of another image.
+    OtherImage,
+    /// It has ended without success. Rolling the image out once more takes another word: [`retry`].
+    Ended(Phase),
+}
+
+/// What `there` is to whoever asks for `wanted`.
+#[must_use]
+pub fn already_there(there: &ImageRollout, wanted: &ImageRollout) -> There {
+    let (image, asked) = (&there.spec.image, &wanted.spec.image);
+    // Whoever names no digest takes what the tag stood for.
+    let other_bits = asked.digest.is_some() && image.digest != asked.digest;
+    if image.repository != asked.repository || image.tag != asked.tag || other_bits {
+        return There::OtherImage;
+    }
+    let phase = there.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    if phase.is_terminal() && phase != Phase::Completed { There::Ended(phase) } else { There::Same }
+}
+
 /// The policy's name and ten hexadecimal digits: at most 59 characters.
 fn named(policy: &str, parts: &[&str]) -> String {
     let mut hash = Sha256::new();

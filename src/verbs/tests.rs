@@ -312,3 +312,26 @@ fn trying_again_is_one_rollout_however_often_it_is_asked_for() {
         assert!(text.contains(phase.as_str()), "{text}");
     }
 }
+
+#[test]
+fn what_a_rollout_is_to_whoever_asks_for_one_of_its_name() {
+    let image =
+        |digest: Option<&str>| json!({"image": {"repository": "docker.io/acme/app", "tag": "v2", "digest": digest}});
+    let there = |phase: &str, digest| rollout(&image(digest), &json!({"phase": phase}));
+    let (one, other) = (format!("sha256:{}", "1".repeat(64)), format!("sha256:{}", "2".repeat(64)));
+    let wanted = |digest| rollout(&image(digest), &json!({}));
+    for phase in ["Progressing", "Paused", "Completed"] {
+        assert_eq!(already_there(&there(phase, None), &wanted(None)), There::Same, "{phase}");
+    }
+    for (phase, ended) in
+        [("Failed", Phase::Failed), ("RolledBack", Phase::RolledBack), ("Cancelled", Phase::Cancelled)]
+    {
+        assert_eq!(already_there(&there(phase, None), &wanted(None)), There::Ended(ended));
+    }
+    assert_eq!(already_there(&there("Completed", Some(&one)), &wanted(Some(&one))), There::Same);
+    assert_eq!(already_there(&there("Completed", Some(&one)), &wanted(None)), There::Same);
+    assert_eq!(already_there(&there("Completed", Some(&one)), &wanted(Some(&other))), There::OtherImage);
+    assert_eq!(already_there(&there("Completed", None), &wanted(Some(&other))), There::OtherImage);
+    let another = rollout(&json!({"image": {"tag": "v3"}}), &json!({}));
+    assert_eq!(already_there(&there("Failed", None), &another), There::OtherImage);
+}

@@ -15,10 +15,9 @@ use super::problems::Refusal;
 use super::rollouts::{self, Id, find};
 use super::row::RolloutRow;
 use super::verb::{MANAGER, Reason, check_revision, person};
-use crate::api::rollout::Phase;
 use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy};
 use crate::registry::pattern::Pattern;
-use crate::verbs::{self, Conflict};
+use crate::verbs::{self, Conflict, There};
 
 pub(super) fn endpoints(table: Table) -> Table {
     let about = |id, summary, text| About { id, tag: "rollouts", summary, text };
@@ -149,18 +148,16 @@ async fn create(caller: &Caller, rollout: &ImageRollout) -> Result<Made<Started>
 
 /// Refuses where the one that is there is no answer to what was asked.
 fn same(there: &ImageRollout, wanted: &ImageRollout) -> Result<(), Refusal> {
-    let (name, image) = (there.name_any(), &there.spec.image);
-    let other_bits = wanted.spec.image.digest.is_some() && image.digest != wanted.spec.image.digest;
-    if image.repository != wanted.spec.image.repository || image.tag != wanted.spec.image.tag || other_bits {
-        return Err(Refusal::Exists(format!("rollout {name} is there already, and is of another image")));
+    let name = there.name_any();
+    match verbs::already_there(there, wanted) {
+        There::Same => Ok(()),
+        There::OtherImage => Err(Refusal::Exists(format!("rollout {name} is there already, and is of another image"))),
+        There::Ended(phase) => {
+            let text =
+                format!("rollout {name} of this image has ended ({phase}): POST {}/rollouts/{name}/retry", super::BASE);
+            Err(Conflict { phase, text }.into())
+        }
     }
-    let phase = there.status.as_ref().map(|status| status.phase).unwrap_or_default();
-    if phase.is_terminal() && phase != Phase::Completed {
-        let text =
-            format!("rollout {name} of this image has ended ({phase}): POST {}/rollouts/{name}/retry", super::BASE);
-        return Err(Conflict { phase, text }.into());
-    }
-    Ok(())
 }
 
 fn answer(rollout: &ImageRollout, created: bool) -> Result<Made<Started>, Refusal> {

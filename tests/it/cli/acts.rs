@@ -51,7 +51,10 @@ async fn verbs_say_what_they_do_and_who_did_it() {
     assert_eq!((late.code, late.out.as_str()), (4, ""), "{}", late.err);
     assert!(late.err.contains("is cancelled (Cancelled): there is nothing to pause"), "{}", late.err);
 
-    // Once more, by a person's word.
+    // Once more, by a person's word: starting it is not that.
+    let started = say_on(&stage, &["rollouts", "start", "myapp", "iotistic/myapp:v2.0.0"]);
+    assert_eq!((started.code, started.out.as_str()), (4, ""), "{started:?}");
+    assert!(started.err.contains(&format!("`tranche rollouts retry {name}` rolls it out again")), "{started:?}");
     let dry = say_on(&stage, &["rollouts", "retry", &name, "--dry-run"]);
     assert!(dry.out.contains("would be created") && dry.out.contains("phase    "), "{}", dry.out);
     assert_eq!(stage.api::<ImageRollout>().list(&Default::default()).await.unwrap().items.len(), 1);
@@ -72,6 +75,8 @@ async fn a_batch_is_approved_and_a_device_sent_back() {
     let said = say_on(&stage, &["rollouts", "start", "myapp", "iotistic/myapp:v2.0.0", "--reason", "by hand"]);
     let name = said.out.split(' ').next().unwrap().to_owned();
     stage.until_phase(&name, Phase::AwaitingApproval).await;
+    let again = say_on(&stage, &["rollouts", "start", "myapp", "iotistic/myapp:v2.0.0"]);
+    assert!(again.code == 0 && again.out.starts_with(&format!("{name} is there already: ")), "{again:?}");
     let said = say_on(&stage, &["rollouts", "approve", &name]);
     assert_eq!(said.out, format!("{name} approved: batch 1 (20%) may open: 2 devices\n"));
     stage.until_running("v2.0.0", 2).await;
