@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 
 pub use member::Candidate;
 pub use rollout::{Conflict, decide};
-pub use start::{There, already_there, retry, start};
+pub use start::{There, already_there, course, retry, start};
 
 use crate::api::ImageRollout;
 use crate::api::act::Act;

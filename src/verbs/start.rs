@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::{Conflict, Person};
+use super::{Conflict, Effect, Person};
 use crate::api::act::Act;
 use crate::api::condition::truncate;
 use crate::api::policy::StrategyType;
@@ -65,6 +65,26 @@ pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Co
         again.spec.approved_batches = Some(0);
     }
     Ok(again)
+}
+
+/// What becomes of a rollout that somebody has started, by themselves or before: what happens, and to how many devices.
+#[must_use]
+pub fn course(rollout: &ImageRollout) -> Effect {
+    let status = rollout.status.as_ref();
+    let devices = status.and_then(|status| status.totals.as_ref()).map(|totals| totals.devices);
+    let text = match (status, rollout.spec.paused, &rollout.spec.not_before) {
+        (Some(status), _, _) if status.message.is_empty() => format!("it is {}", status.phase),
+        (Some(status), _, _) => format!("it is {}: {}", status.phase, status.message),
+        (None, true, _) => "it is paused: nothing is released before it is resumed".into(),
+        (None, false, Some(time)) => format!("nothing is released before {}", time.0),
+        (None, false, None) if rollout.spec.approved_batches == Some(0) => {
+            "its devices are counted and put into batches, each of which waits for approval".into()
+        }
+        (None, false, None) => {
+            "its devices are counted and put into batches, and the first batch opens once it may".into()
+        }
+    };
+    Effect { devices, text }
 }
 
 /// What a rollout is to whoever asks for one of the same name. Names follow from what is asked for.

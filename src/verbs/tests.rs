@@ -335,3 +335,17 @@ fn what_a_rollout_is_to_whoever_asks_for_one_of_its_name() {
     let another = rollout(&json!({"image": {"tag": "v3"}}), &json!({}));
     assert_eq!(already_there(&there("Failed", None), &another), There::OtherImage);
 }
+
+#[test]
+fn what_becomes_of_what_was_started() {
+    let image = "acme/app:v2".parse().unwrap();
+    let mut started = start(&policy("Staged"), &image, &jane(None));
+    assert_eq!(course(&started).devices, None, "nobody has counted them");
+    assert!(course(&started).text.contains("the first batch opens"));
+    started.spec.not_before = Some(whole_seconds("2026-12-01T22:00:00Z".parse().unwrap()));
+    assert_eq!(course(&started).text, "nothing is released before 2026-12-01T22:00:00Z");
+    started.spec.paused = true;
+    assert!(course(&started).text.starts_with("it is paused"));
+    assert!(course(&start(&policy("Manual"), &image, &jane(None))).text.ends_with("each of which waits for approval"));
+    assert_eq!(course(&going()), Effect { devices: Some(10), text: "it is Progressing".into() });
+}

@@ -42,6 +42,8 @@ async fn pages_and_holding() {
     let hold = format!("{device}/hold");
     let held = door.post(&hold, &json!({"hold": true, "reason": "on the bench"})).await.ok();
     assert_eq!((&held["changed"], &held["hold"]), (&json!(true), &json!(true)));
+    let effect = "no rollout moves it until it is let go; it keeps what it runs";
+    assert_eq!((&held["effect"], &held["devices"]), (&json!(effect), &json!(1)), "{held}");
     assert_eq!(door.post(&hold, &json!({})).await.ok()["changed"], false, "hold is what it is asked for by default");
     assert!(stage.api::<Device>().get(&names[0]).await.unwrap().spec.hold);
     door.header("if-match", "\"1\"").post(&hold, &json!({"hold": false})).await.problem(412, "changed");

@@ -89,7 +89,9 @@ async fn there_and_back() {
 
     let list = door.get("/image-policies").await.ok();
     assert_eq!((&list["count"], &list["policies"][0]["id"]), (&json!(1), &json!(id)));
-    door.delete(&path).await.ok();
+    door.header("if-match", &before.etag()).delete(&path).await.problem(412, "changed");
+    let last = door.get(&path).await;
+    door.header("if-match", &last.etag()).delete(&path).await.ok();
     door.get(&path).await.problem(404, "not-found");
     door.delete(&path).await.problem(404, "not-found");
 }
