@@ -9,6 +9,7 @@
 //! spec.
 
 pub mod act;
+pub mod approval;
 pub mod auth;
 pub mod check;
 pub mod condition;

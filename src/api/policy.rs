@@ -238,7 +238,7 @@ pub struct Batch {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::percent")]
     pub max_failure_rate: Option<String>,
-    /// The batch waits until the rollout's `approvedBatches` counts it.
+    /// The batch waits until the rollout's `approvedBatches` counts it. Those after it without `approval` don't wait.
     #[serde(default)]
     pub approval: bool,
 }

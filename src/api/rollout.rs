@@ -64,7 +64,9 @@ pub struct ImageRolloutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = schema::a_time())]
     pub not_before: Option<Time>,
-    /// How many batches may open. Absent: all, or none when the policy's strategy is Manual.
+    /// How many batches may open. Absent: all but those with `approval`, or none when the policy's strategy is Manual.
+    /// The number of a batch with `approval` lets those after it open as well that have none. One more than the open
+    /// batch also lets that pass when none of its devices is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 20))]
     pub approved_batches: Option<i32>,

@@ -1,17 +1,21 @@
 //! Lists of objects of any kind: filtered, in pages, in every form, and followed.
 
+mod follow;
+mod live;
+mod told;
+
 use anyhow::Context as _;
 use clap::Args;
-use futures::StreamExt as _;
 use jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Resource as _};
+use kube::Resource as _;
+use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::cluster::{Cluster, ClusterArgs, Kind, complaint, request, without_managers};
+pub use self::follow::lost;
+use self::told::Told;
+use super::cluster::{Cluster, ClusterArgs, Kind, complaint, without_managers};
 use super::output::{Cell, Column, Output, Style, Table, indented, json, print};
 
 /// How lists are told.
@@ -29,7 +33,7 @@ pub struct ListArgs {
     /// Without the head of the table
     #[arg(long)]
     pub no_headers: bool,
-    /// Go on, with a line for each change, until Ctrl-C
+    /// Go on, with a line for each change, until Ctrl-C; rollouts on a terminal as a live table with a bar for each batch
     #[arg(short, long)]
     pub watch: bool,
     /// Where.
@@ -47,6 +51,12 @@ pub trait Row: DeserializeOwned {
     const COLUMNS: &'static [Column];
     /// One cell a column.
     fn cells(&self, now: Timestamp) -> Vec<Cell>;
+    /// The columns on a terminal that is redrawn; none if the kind has no such form.
+    const LIVE: &'static [Column] = &[];
+    /// One cell a column of these.
+    fn live_cells(&self, now: Timestamp) -> Vec<Cell> {
+        self.cells(now)
+    }
 }
 
 /// Lists the objects that `keep` keeps.
@@ -55,6 +65,9 @@ pub trait Row: DeserializeOwned {
 /// When they can't be had, or nobody reads the output any more.
 pub async fn list<R: Row>(args: &ListArgs, keep: impl Fn(&R) -> bool) -> anyhow::Result<()> {
     let cluster = Cluster::connect(&args.cluster).await?;
+    if live::fits::<R>(args) {
+        return live::follow(&cluster, args, keep).await;
+    }
     let mut sink = Sink::<R>::new(args);
     let mut params = ListParams::default();
     params.label_selector.clone_from(&args.selector);
@@ -74,14 +87,30 @@ pub async fn list<R: Row>(args: &ListArgs, keep: impl Fn(&R) -> bool) -> anyhow:
                     Err(error) => eprintln!("tranche: {}", complaint::<R::Kind>(item, &error)),
                 }
             }
+            if rows.len() >= left {
+                sink.told.cut_off();
+            }
             rows.truncate(left);
             left -= rows.len();
+            if args.watch {
+                for (raw, row) in &rows {
+                    sink.told.shown(&name_of(raw), &follow::state(args.output, raw, row));
+                }
+            }
             sink.page(&rows)?;
             Ok(left > 0)
         })
         .await?;
     sink.end(&cluster)?;
-    if args.watch { follow(&cluster, args, &mut sink, keep).await } else { Ok(()) }
+    if args.watch { follow::follow(&cluster, args, &mut sink, keep).await } else { Ok(()) }
+}
+
+fn name_of(raw: &RawValue) -> String {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        metadata: kube::api::ObjectMeta,
+    }
+    serde_json::from_str::<Named>(raw.get()).ok().and_then(|named| named.metadata.name).unwrap_or_default()
 }
 
 /// Where rows go.
@@ -91,13 +120,22 @@ struct Sink<R> {
     count: usize,
     /// There is no list around the objects: it would have no end.
     bare: bool,
+    /// What has been shown, where the list is followed.
+    told: Told,
     row: std::marker::PhantomData<R>,
 }
 
 impl<R: Row> Sink<R> {
     fn new(args: &ListArgs) -> Self {
         let table = Table::new(R::COLUMNS, args.output == Output::Wide, Style::of_stdout()).headless(args.no_headers);
-        Self { table, output: args.output, count: 0, bare: args.watch, row: std::marker::PhantomData }
+        Self {
+            table,
+            output: args.output,
+            count: 0,
+            bare: args.watch,
+            told: Told::default(),
+            row: std::marker::PhantomData,
+        }
     }
 
     fn page(&mut self, rows: &[(&RawValue, R)]) -> anyhow::Result<()> {
@@ -166,73 +204,4 @@ impl<R: Row> Sink<R> {
             (Output::Table | Output::Wide | Output::Name, _) => Ok(()),
         }
     }
-}
-
-/// A line for each change, in the form of the list; forms for programs get one object after the other.
-async fn follow<R: Row>(
-    cluster: &Cluster,
-    args: &ListArgs,
-    sink: &mut Sink<R>,
-    keep: impl Fn(&R) -> bool,
-) -> anyhow::Result<()> {
-    let resource = ApiResource::erase::<R::Kind>(&());
-    let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-    let mut config = watcher::Config::default();
-    config.label_selector.clone_from(&args.selector);
-    config.field_selector = R::FIELDS.map(Into::into);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-    let mut told = std::collections::HashMap::new();
-    let mut first = true;
-    let mut broken = false;
-    loop {
-        let event = tokio::select! {
-            event = events.next() => event,
-            signal = tokio::signal::ctrl_c() => { signal?; return Ok(()) }
-        };
-        match event {
-            None => return Ok(()),
-            Some(Err(error)) => {
-                lost::<R::Kind>(&error, cluster, &mut broken)?;
-            }
-            Some(Ok(event)) => {
-                broken = false;
-                let object = match event {
-                    watcher::Event::Init => continue,
-                    watcher::Event::InitDone => {
-                        first = false;
-                        continue;
-                    }
-                    watcher::Event::Delete(_) => continue,
-                    watcher::Event::InitApply(object) | watcher::Event::Apply(object) => object,
-                };
-                let Some(name) = object.metadata.name.clone() else { continue };
-                let raw = serde_json::value::to_raw_value(&object)?;
-                let Ok(row) = serde_json::from_str::<R>(raw.get()) else { continue };
-                // What the list has shown, and what changes nothing that is shown, is no news. Ages are none.
-                let shown = row.cells(Timestamp::UNIX_EPOCH);
-                let news = told.insert(name, shown.clone()).is_none_or(|before| before != shown);
-                if keep(&row) && news && !first {
-                    sink.page(&[(&raw, row)])?;
-                }
-            }
-        }
-    }
-}
-
-/// Says that a watch is broken, once; goes on unless it can't get any better.
-///
-/// # Errors
-/// When the API server refuses it.
-pub fn lost<K: Kind>(error: &watcher::Error, cluster: &Cluster, broken: &mut bool) -> anyhow::Result<()> {
-    if let watcher::Error::InitialListFailed(inner) | watcher::Error::WatchStartFailed(inner) = error
-        && let kube::Error::Api(status) = inner
-        && (status.is_forbidden() || status.is_not_found() || status.code == 401)
-    {
-        return Err(request::<K>("watch", None, &cluster.namespace).refused(inner).into());
-    }
-    if !*broken {
-        eprintln!("tranche: the connection to the cluster is lost, trying again: {error}");
-    }
-    *broken = true;
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! waits for its end nor dances.
 
 use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 
@@ -33,7 +34,7 @@ pub enum Output {
 }
 
 /// How something is meant; a colour where there are colours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Tone {
     /// Nothing to say of it.
     #[default]
@@ -83,9 +84,13 @@ impl Style {
     /// Of standard output: colours on a terminal, unless `NO_COLOR` is set to something or the terminal is a dumb one.
     #[must_use]
     pub fn of_stdout() -> Self {
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { colours: std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !dumb }
+        let set = std::env::var_os;
+        Self::of(std::io::stdout().is_terminal(), set("NO_COLOR").as_deref(), set("TERM").as_deref())
+    }
+
+    fn of(is_terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> Self {
+        let unwanted = no_color.is_some_and(|value| !value.is_empty());
+        Self { colours: is_terminal && !unwanted && term.is_none_or(|term| term != "dumb") }
     }
 
     /// `text` in a tone.
@@ -120,7 +125,7 @@ pub const fn wide(title: &'static str) -> Column {
 }
 
 /// One place in a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cell {
     text: String,
     tone: Tone,
@@ -260,8 +265,10 @@ pub fn object(value: &Value, plural: &str, output: Output) -> anyhow::Result<Opt
         Output::Json => Some(json(value)? + "\n"),
         Output::Yaml => Some(serde_yaml::to_string(value).context("writing YAML")?),
         Output::Name => {
-            let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            Some(format!("{}.{}/{name}\n", super::fault::singular(plural), crate::api::GROUP))
+            let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            // Kinds of the core group have a version and no group.
+            let group = text("/apiVersion").split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+            Some(format!("{}{group}/{}\n", super::fault::singular(plural), text("/metadata/name")))
         }
     })
 }
@@ -324,6 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn colours_only_where_somebody_wants_them() {
+        let colours = |terminal, no_color: Option<&str>, term: Option<&str>| {
+            Style::of(terminal, no_color.map(OsStr::new), term.map(OsStr::new)).colours
+        };
+        assert!(colours(true, None, Some("xterm")) && colours(true, None, None));
+        assert!(colours(true, Some(""), Some("xterm")), "NO_COLOR counts once it is not empty");
+        assert!(!colours(false, None, Some("xterm")), "no terminal");
+        assert!(!colours(true, Some("1"), Some("xterm")));
+        assert!(!colours(true, None, Some("dumb")));
+    }
+
+    #[test]
     fn colours_take_no_room() {
         const TWO: &[Column] = &[column("A"), column("B")];
         let mut table = Table::new(TWO, false, Style { colours: true });
@@ -337,6 +356,16 @@ mod tests {
         assert_eq!(harmless("\u{1b}[31mred\u{1b}[0m"), "\u{1b}[31mred\u{1b}[0m");
         assert_eq!(harmless("a\u{1b}[2Jb\u{1b}]0;title\u{7}c\rd\u{9b}"), "a [2Jb ]0;title c d ");
         assert_eq!(Cell::from("a\nb\u{1b}[31m"), Cell::from("a b [31m"));
+    }
+
+    #[test]
+    fn names_are_those_of_kubectl() {
+        let name = |version: &str, plural: &str| {
+            let value = serde_json::json!({"apiVersion": version, "metadata": {"name": "a"}});
+            object(&value, plural, Output::Name).unwrap().unwrap()
+        };
+        assert_eq!(name("v1", "secrets"), "secret/a\n");
+        assert_eq!(name("tranche.dev/v1alpha1", "imageupdatepolicies"), "imageupdatepolicy.tranche.dev/a\n");
     }
 
     #[test]

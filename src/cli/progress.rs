@@ -46,7 +46,11 @@ impl Shares {
     /// The bar: one cell for a share of the devices; who is there at all has a cell.
     #[must_use]
     pub fn bar(&self, style: Style) -> String {
-        let mut left = BAR;
+        self.bar_of(BAR, style)
+    }
+
+    fn bar_of(&self, width: usize, style: Style) -> String {
+        let mut left = width;
         let mut text = String::new();
         for (count, sign, tone) in [
             (self.healthy, '▓', Tone::Good),
@@ -54,7 +58,7 @@ impl Shares {
             (self.updating, '▒', Tone::Plain),
             (self.deferred, '-', Tone::Warn),
         ] {
-            let cells = cells(count, self.devices).min(left);
+            let cells = cells(count, self.devices, width).min(left);
             left -= cells;
             text += &style.paint(&sign.to_string().repeat(cells), tone);
         }
@@ -79,9 +83,19 @@ impl Shares {
     }
 }
 
-fn cells(count: i32, devices: i32) -> usize {
+fn cells(count: i32, devices: i32, width: usize) -> usize {
     let (count, devices) = (usize::try_from(count).unwrap_or(0), usize::try_from(devices).unwrap_or(0));
-    if count == 0 || devices == 0 { 0 } else { (count * BAR / devices).max(1) }
+    if count == 0 || devices == 0 { 0 } else { (count * width / devices).max(1) }
+}
+
+/// A short bar a batch, in the room of one.
+#[must_use]
+pub fn bars(batches: &[BatchStatus]) -> String {
+    /// Less says nothing.
+    const LEAST: usize = 2;
+    let width = (BAR / batches.len().max(1)).max(LEAST);
+    let bars: Vec<String> = batches.iter().map(|batch| Shares::of(batch).bar_of(width, Style::default())).collect();
+    bars.join(" ")
 }
 
 /// What a rollout looks like now: a line of where it stands, one a batch, one of what it waits for.

@@ -1,9 +1,7 @@
 //! What the planner's own answer needs: every object of the namespace that can be read, and what can't be had.
 
 use jiff::Timestamp;
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::ResourceExt as _;
 
 use super::cluster::Cluster;
 use super::plan::Objects;
@@ -16,8 +14,10 @@ use crate::plan::explain::DeviceReport;
 pub struct World {
     /// Those that can be read.
     pub objects: Objects,
-    /// What can't be, in sentences. The answer may be wrong where they matter.
-    pub missing: Vec<String>,
+    /// Those that are there and can't be, in sentences. The answer may be wrong where they matter.
+    pub unreadable: Vec<String>,
+    /// Why others could not be had, in sentences: a right that is missing, most often.
+    pub refused: Vec<String>,
 }
 
 impl World {
@@ -32,16 +32,27 @@ impl World {
             cluster.list_readable(),
             cluster.list_readable(),
         );
-        let mut missing = Vec::new();
         let (rollouts, unreadable) = rollouts?;
-        missing.extend(unreadable);
-        let objects = Objects {
-            rollouts,
-            policies: or_missing(policies, &mut missing),
-            devices: or_missing(devices, &mut missing),
-            presence: or_missing(presence, &mut missing),
-        };
-        Ok(Self { objects, missing })
+        let mut world = Self { objects: Objects::default(), unreadable, refused: Vec::new() };
+        world.objects.rollouts = rollouts;
+        world.objects.policies = world.those_of(policies);
+        world.objects.devices = world.those_of(devices);
+        world.objects.presence = world.those_of(presence);
+        Ok(world)
+    }
+
+    /// What was read of a kind; the rest is noted.
+    pub(crate) fn those_of<K>(&mut self, read: anyhow::Result<(Vec<K>, Vec<String>)>) -> Vec<K> {
+        match read {
+            Ok((objects, unreadable)) => {
+                self.unreadable.extend(unreadable);
+                objects
+            }
+            Err(error) => {
+                self.refused.push(error.to_string());
+                Vec::new()
+            }
+        }
     }
 
     /// What the controller would do about a rollout, and why each of its devices stands where it stands.
@@ -57,22 +68,7 @@ impl World {
     /// The notes that go with an answer.
     #[must_use]
     pub fn notes(&self) -> String {
-        self.missing.iter().map(|why| format!("note: {why}; this answer goes without it\n")).collect()
-    }
-}
-
-fn or_missing<K>(read: anyhow::Result<(Vec<K>, Vec<String>)>, missing: &mut Vec<String>) -> Vec<K>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
-{
-    match read {
-        Ok((objects, unreadable)) => {
-            missing.extend(unreadable);
-            objects
-        }
-        Err(error) => {
-            missing.push(error.to_string());
-            Vec::new()
-        }
+        let without = self.unreadable.iter().chain(&self.refused);
+        without.map(|why| format!("note: {why}; this answer goes without it\n")).collect()
     }
 }

@@ -5,7 +5,8 @@
 
 use jiff::Timestamp;
 
-use crate::api::policy::{FailureAction, StrategyType};
+use crate::api::approval;
+use crate::api::policy::FailureAction;
 use crate::api::rollout::Phase;
 use crate::api::time::whole_seconds;
 
@@ -162,7 +163,7 @@ fn stopped(pass: &mut Pass<'_>, rules: &Rules, judged: &Judged) -> bool {
 fn passed(pass: &mut Pass<'_>, rules: &Rules, tally: &Tally, number: usize) -> Result<(), Vec<WaitingOn>> {
     let index = number - 1;
     let nobody = tally.devices > 0 && tally.judged() == 0;
-    let waved_through = pass.spec().approved_batches.is_some_and(|approved| approved > 0 && approved as usize > number);
+    let waved_through = approval::goes_on_without(pass.spec().approved_batches, number);
     let is_halted = pass.status.halted.is_some();
     if !tally.is_decided() || is_halted || (nobody && !waved_through) {
         // The soak is continuous: it starts again when a device loses its verdict or comes late to the batch.
@@ -291,18 +292,11 @@ fn may_open(pass: &mut Pass<'_>, rules: &Rules, number: usize) -> Result<(), Wai
         opens.inspect(|opens| pass.requeue(*opens));
         return Err(WaitingOn::Window { opens });
     }
-    if !is_approved(pass, rules, number) {
+    if !approval::may_open(pass.spec().approved_batches, rules.strategy, &pass.status.batches, number) {
         pass.enter(Phase::AwaitingApproval);
         return Err(WaitingOn::Approval { batch: number });
     }
     Ok(())
-}
-
-fn is_approved(pass: &Pass<'_>, rules: &Rules, number: usize) -> bool {
-    match pass.spec().approved_batches {
-        Some(approved) => usize::try_from(approved).unwrap_or_default() >= number,
-        None => rules.strategy != StrategyType::Manual && !pass.status.batches[number - 1].approval,
-    }
 }
 
 /// Whether devices of open batches may be released in this pass.

@@ -9,22 +9,24 @@
 //! | --- | --- | --- | --- |
 //! | pause | `paused: true` | until it has ended or goes back | when paused |
 //! | resume | `paused: false`, `acknowledgedFailures` | until it has ended or goes back | when neither paused nor halted |
-//! | approve | `approvedBatches` | until it has ended or goes back | when the batch is approved |
+//! | approve | `approvedBatches` | until it has ended or goes back | when the batch is open or approved |
 //! | cancel | `desiredState: Cancelled` | until it has ended or goes back | when cancelled |
 //! | roll back | `desiredState: RolledBack` | unless it failed before it started | when it goes back, or did |
-//! | roll back a device | `rollBackDevices` | once it has started | when all goes back, or it was named |
+//! | roll back a device | `rollBackDevices` | unless it failed before it started; a device of its own | when all goes back, or it was named |
 //!
 //! Each change carries who made it and why as an annotation ([`crate::api::act`]), which the planner copies to the
 //! rollout's history.
 
+mod member;
 mod rollout;
 mod start;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub use member::Candidate;
 pub use rollout::{Conflict, decide};
-pub use start::{retry, start};
+pub use start::{There, already_there, course, retry, start};
 
 use crate::api::ImageRollout;
 use crate::api::act::Act;
@@ -48,8 +50,8 @@ pub enum Verb {
     RollBack,
     /// One device goes back to its own previous image.
     RollBackDevice {
-        /// Its name.
-        device: String,
+        /// Which.
+        device: Candidate,
     },
 }
 

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Decision, Effect, Person, Verb, patch};
-use crate::api::ImageRollout;
+use super::{Candidate, Decision, Effect, Person, Verb, patch};
 use crate::api::policy::StrategyType;
-use crate::api::rollout::{DesiredState, ImageRolloutStatus, Phase, Totals};
+use crate::api::rollout::{BatchStatus, DesiredState, ImageRolloutStatus, Phase, Totals};
+use crate::api::{ImageRollout, approval};
 
 /// Most devices that can be named in a rollout; the bound of the CRD.
 const MAX_DEVICES: usize = 1000;
@@ -148,50 +148,64 @@ impl<'a> View<'a> {
 
     fn approve(&self, batch: Option<usize>) -> Decided {
         self.going("approve")?;
-        let batches = self.status.map(|status| status.batches.as_slice()).unwrap_or_default();
+        let (name, batches) = (self.name, self.batches());
         let open = self.status.map_or(0, |status| usize::try_from(status.current_batch).unwrap_or_default());
+        let deserted = self.deserted(open);
+        // After the last batch comes the end, which somebody has to want while nothing is proven.
+        let last = batches.len() + usize::from(deserted && open == batches.len());
+        let started = !batches.is_empty();
         let wanted = batch.unwrap_or(open + 1);
-        if wanted == 0 || (!batches.is_empty() && batch.is_some_and(|batch| batch > batches.len())) {
-            return self.conflict(format!("rollout {} has batches 1 to {}", self.name, batches.len()));
+        if wanted == 0 || (started && batch.is_some_and(|batch| batch > last)) {
+            return self.conflict(format!("rollout {name} has batches 1 to {}", batches.len()));
         }
-        if wanted <= open || (!batches.is_empty() && wanted > batches.len()) {
-            return Ok(Step::Already(format!("batch {open} of rollout {} is open already", wanted.min(open))));
+        if started && wanted > last {
+            return Ok(Step::Already(format!("every batch of rollout {name} is open already")));
         }
-        if self.approved() >= wanted {
-            return Ok(Step::Already(format!("batch {wanted} of rollout {} is approved already", self.name)));
+        if wanted <= open {
+            return Ok(Step::Already(format!("batch {wanted} of rollout {name} is open already")));
         }
-        let inside = batches.get(open..wanted).unwrap_or_default();
-        let devices = (!inside.is_empty()).then(|| inside.iter().map(|batch| batch.devices).sum());
-        let text = match (inside.last(), devices) {
+        if !deserted && (open + 1..=wanted).all(|number| self.may_open(number)) {
+            return Ok(Step::Already(format!("batch {wanted} of rollout {name} is approved already")));
+        }
+        let inside = batches.get(open..wanted.min(batches.len())).unwrap_or_default();
+        let devices = started.then(|| inside.iter().map(|batch| batch.devices).sum());
+        let mut text = match (inside.last(), devices) {
             (Some(batch), Some(devices)) => format!("batch {wanted} ({}) may open: {devices} devices", batch.size),
+            (None, Some(_)) => format!("it may end, though nobody of batch {open} is there"),
             _ => format!("batch {wanted} may open"),
         };
-        Ok(Step::Change(json!({ "approvedBatches": self.up_to_the_next(wanted) }), Effect { devices, text }))
-    }
-
-    /// The batches that open without a word after `wanted` must not wait because it was approved.
-    fn up_to_the_next(&self, wanted: usize) -> usize {
-        if self.strategy() == Some(StrategyType::Manual) {
-            return wanted;
+        if deserted && !inside.is_empty() {
+            text += &format!(", though nobody of batch {open} is there");
         }
-        let batches = self.status.map(|status| status.batches.as_slice()).unwrap_or_default();
-        let unasked = batches.iter().skip(wanted).take_while(|batch| !batch.approval).count();
-        wanted + unasked
-    }
-
-    fn strategy(&self) -> Option<StrategyType> {
-        self.status.and_then(|status| status.plan.as_ref()).map(|plan| plan.strategy)
-    }
-
-    /// How many batches may open, as the planner counts them.
-    fn approved(&self) -> usize {
-        let batches = self.status.map(|status| status.batches.as_slice()).unwrap_or_default();
-        match self.rollout.spec.approved_batches {
-            Some(approved) => usize::try_from(approved).unwrap_or_default(),
-            None if self.strategy() == Some(StrategyType::Manual) => 0,
-            // What waits for approval is approved one by one; all before the first that does may open.
-            None => batches.iter().position(|batch| batch.approval).unwrap_or(usize::MAX),
+        // The number is a cap. Whoever lets one batch through must know that the next ones wait for them from now on.
+        if (wanted + 1..=batches.len()).any(|number| self.may_open(number) && !self.would_open(wanted, number)) {
+            text += "; each one after it waits for approval, too";
         }
+        Ok(Step::Change(json!({ "approvedBatches": wanted }), Effect { devices, text }))
+    }
+
+    fn batches(&self) -> &'a [BatchStatus] {
+        self.status.map(|status| status.batches.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether the open batch can't pass because nobody of it is there, and nobody has said to go on without them.
+    fn deserted(&self, open: usize) -> bool {
+        let batch = open.checked_sub(1).and_then(|index| self.batches().get(index));
+        batch.is_some_and(approval::nobody_is_there)
+            && !approval::goes_on_without(self.rollout.spec.approved_batches, open)
+    }
+
+    fn may_open(&self, number: usize) -> bool {
+        approval::may_open(self.rollout.spec.approved_batches, self.strategy(), self.batches(), number)
+    }
+
+    fn would_open(&self, approved: usize, number: usize) -> bool {
+        approval::may_open(i32::try_from(approved).ok(), self.strategy(), self.batches(), number)
+    }
+
+    /// That of the rollout once it has started. Before, what its policy asks for isn't known here.
+    fn strategy(&self) -> StrategyType {
+        self.status.and_then(|status| status.plan.as_ref()).map(|plan| plan.strategy).unwrap_or_default()
     }
 
     fn cancel(&self) -> Decided {
@@ -221,15 +235,18 @@ impl<'a> View<'a> {
         Ok(Step::Change(json!({ "desiredState": "RolledBack" }), Effect { devices, text }))
     }
 
-    fn roll_back_device(&self, device: &str) -> Decided {
-        let spec = &self.rollout.spec;
+    fn roll_back_device(&self, candidate: &Candidate) -> Decided {
+        let (spec, device) = (&self.rollout.spec, &candidate.name);
+        if spec.roll_back_devices.contains(device) {
+            return Ok(Step::Already(format!("device {device} goes back already")));
+        }
+        if let Some(why) = candidate.is_not_of(self.rollout) {
+            return self.conflict(why);
+        }
         if spec.desired_state == DesiredState::RolledBack
             || matches!(self.phase, Phase::RollingBack | Phase::RolledBack)
         {
             return Ok(Step::Already(format!("every device of rollout {} goes back ({})", self.name, self.phase)));
-        }
-        if spec.roll_back_devices.iter().any(|named| named == device) {
-            return Ok(Step::Already(format!("device {device} goes back already")));
         }
         self.was_started("roll back")?;
         if spec.roll_back_devices.len() >= MAX_DEVICES {
@@ -239,7 +256,7 @@ impl<'a> View<'a> {
             ));
         }
         let mut devices = spec.roll_back_devices.clone();
-        devices.push(device.to_owned());
+        devices.push(device.clone());
         let text = format!("device {device} goes back to its own previous image");
         Ok(Step::Change(json!({ "rollBackDevices": devices }), Effect { devices: Some(1), text }))
     }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt as _;
 use sha2::{Digest as _, Sha256};
 
-use super::{Conflict, Person};
+use super::{Conflict, Effect, Person};
 use crate::api::act::Act;
 use crate::api::condition::truncate;
 use crate::api::policy::StrategyType;
@@ -58,8 +58,57 @@ pub fn retry(rollout: &ImageRollout, person: &Person) -> Result<ImageRollout, Co
     let again = named(policy, &["retry", &name, &uid]);
     let mut again = build(&again, policy, rollout.spec.image.clone(), person, "RolloutRetried");
     again.metadata.namespace = rollout.namespace();
-    again.spec.approved_batches = rollout.spec.approved_batches.map(|_| 0);
+    // As for the first: what was approved then is not approved now, and only where every batch asks does none go first.
+    // One that never started may be of any strategy; without a number the policy decides, and Manual opens nothing.
+    let plan = rollout.status.as_ref().and_then(|status| status.plan.as_ref());
+    if plan.is_some_and(|plan| plan.strategy == StrategyType::Manual) {
+        again.spec.approved_batches = Some(0);
+    }
     Ok(again)
+}
+
+/// What becomes of a rollout that somebody has started, by themselves or before: what happens, and to how many devices.
+#[must_use]
+pub fn course(rollout: &ImageRollout) -> Effect {
+    let status = rollout.status.as_ref();
+    let devices = status.and_then(|status| status.totals.as_ref()).map(|totals| totals.devices);
+    let text = match (status, rollout.spec.paused, &rollout.spec.not_before) {
+        (Some(status), _, _) if status.message.is_empty() => format!("it is {}", status.phase),
+        (Some(status), _, _) => format!("it is {}: {}", status.phase, status.message),
+        (None, true, _) => "it is paused: nothing is released before it is resumed".into(),
+        (None, false, Some(time)) => format!("nothing is released before {}", time.0),
+        (None, false, None) if rollout.spec.approved_batches == Some(0) => {
+            "its devices are counted and put into batches, each of which waits for approval".into()
+        }
+        (None, false, None) => {
+            "its devices are counted and put into batches, and the first batch opens once it may".into()
+        }
+    };
+    Effect { devices, text }
+}
+
+/// What a rollout is to whoever asks for one of the same name. Names follow from what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// What they ask for: it runs, or has completed.
+    Same,
+    /// It is of another image.
+    OtherImage,
+    /// It has ended without success. Rolling the image out once more takes another word: [`retry`].
+    Ended(Phase),
+}
+
+/// What `there` is to whoever asks for `wanted`.
+#[must_use]
+pub fn already_there(there: &ImageRollout, wanted: &ImageRollout) -> There {
+    let (image, asked) = (&there.spec.image, &wanted.spec.image);
+    // Whoever names no digest takes what the tag stood for.
+    let other_bits = asked.digest.is_some() && image.digest != asked.digest;
+    if image.repository != asked.repository || image.tag != asked.tag || other_bits {
+        return There::OtherImage;
+    }
+    let phase = there.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    if phase.is_terminal() && phase != Phase::Completed { There::Ended(phase) } else { There::Same }
 }
 
 /// The policy's name and ten hexadecimal digits: at most 59 characters.

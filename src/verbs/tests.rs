@@ -63,8 +63,45 @@ fn going() -> ImageRollout {
     rollout(&json!({}), &json!({}))
 }
 
+/// One that the rollout has told its image.
 fn device(name: &str) -> Verb {
-    Verb::RollBackDevice { device: name.into() }
+    back(name, &json!({}), "other/app:v1", Some("app-1"))
+}
+
+fn back(name: &str, labels: &Value, image: &str, told_by: Option<&str>) -> Verb {
+    let entry = |rollout: &str| {
+        json!({
+            "repository": "docker.io/acme/app", "image": "docker.io/acme/app:v2", "declared": "docker.io/acme/app:v1",
+            "rollout": rollout, "batch": 1, "releaseTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let device = json!({
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "apps": {"1": {"services": [{"serviceId": 1, "serviceName": "app", "imageName": image}]}},
+            "images": told_by.map(entry).into_iter().collect::<Vec<_>>(),
+        },
+    });
+    let device: crate::api::Device = serde_json::from_value(device).expect("a device");
+    Verb::RollBackDevice { device: Candidate::from(&device) }
+}
+
+#[test]
+fn only_a_device_of_the_rollout_is_sent_back() {
+    let of_line = rollout(&json!({}), &json!({"plan": {"devices": {"selector": {"matchLabels": {"line": "3"}}}}}));
+    let third = json!({"line": "3"});
+    let told = change(&of_line, &back("d1", &json!({}), "acme/app:v1", Some("app-1"))).0;
+    assert_eq!(told, json!({"rollBackDevices": ["d1"]}), "whatever it is selected by");
+    // Not released yet: then it never is.
+    change(&of_line, &back("d1", &third, "acme/app:v1", None));
+    change(&of_line, &back("d1", &third, "acme/app:v1", Some("app-0")));
+    let refused = conflict(&of_line, &back("d1", &json!({}), "acme/app:v1", None)).text;
+    assert_eq!(refused, "device d1 is not one of rollout app-1: its policy selects other devices");
+    let refused = conflict(&of_line, &back("d1", &third, "acme/other:v1", Some("app-0"))).text;
+    assert_eq!(refused, "device d1 is not one of rollout app-1: it has no service of docker.io/acme/app");
+    // Once it was named it goes back already, whatever became of what it was told.
+    let named = rollout(&json!({"rollBackDevices": ["d1"]}), &json!({}));
+    already(&named, &back("d1", &json!({}), "acme/other:v1", None));
 }
 
 #[test]
@@ -183,10 +220,49 @@ fn approving_opens_the_next_batch_and_holds_no_other_back() {
         rollout(&json!({}), &status)
     };
     already(&asks(0, 2), &Verb::Approve { batch: Some(1) });
-    assert_eq!(change(&asks(1, 2), &next).0, json!({"approvedBatches": 3}), "the third waits for nobody");
+    // The planner lets the third follow, which waits for nobody; a 3 would let it follow a second of which nobody is there.
+    assert_eq!(change(&asks(1, 2), &next).0, json!({"approvedBatches": 2}));
     assert_eq!(change(&asks(1, 2), &next).1.text, "batch 2 (50%) may open: 4 devices");
     assert_eq!(change(&asks(2, 3), &next).0, json!({"approvedBatches": 3}));
     already(&going(), &next);
+}
+
+#[test]
+fn what_is_open_or_approved_is_named_by_its_number() {
+    let approve = |batch| Verb::Approve { batch };
+    assert_eq!(already(&going(), &approve(Some(1))), "batch 1 of rollout app-1 is open already");
+    assert_eq!(already(&going(), &approve(Some(2))), "batch 2 of rollout app-1 is open already");
+    assert_eq!(already(&going(), &approve(Some(3))), "batch 3 of rollout app-1 is approved already");
+    let all = rollout(&json!({}), &json!({"currentBatch": 3}));
+    assert_eq!(already(&all, &approve(None)), "every batch of rollout app-1 is open already");
+}
+
+/// As the rollout's own message asks: "set spec.approvedBatches to 2 to go on without them".
+#[test]
+fn approving_goes_on_after_a_batch_of_which_nobody_is_there() {
+    let deserted = |open: usize, approved: Value| {
+        let mut status = json!({"currentBatch": open, "batches": rollout_batches()});
+        let batch = &mut status["batches"][open - 1];
+        batch["startTime"] = json!("2026-01-01T00:00:00Z");
+        batch["deferred"] = batch["devices"].clone();
+        rollout(&json!({"approvedBatches": approved}), &status)
+    };
+    let next = Verb::Approve { batch: None };
+    let (spec, effect) = change(&deserted(1, Value::Null), &next);
+    assert_eq!((spec, effect.devices), (json!({"approvedBatches": 2}), Some(4)));
+    let text = "batch 2 (50%) may open: 4 devices, though nobody of batch 1 is there; \
+                each one after it waits for approval, too";
+    assert_eq!(effect.text, text);
+    assert_eq!(change(&deserted(1, Value::Null), &Verb::Approve { batch: Some(2) }).0, json!({"approvedBatches": 2}));
+    assert_eq!(change(&deserted(1, json!(1)), &next).0, json!({"approvedBatches": 2}));
+    already(&deserted(1, json!(2)), &next);
+    already(&deserted(1, Value::Null), &Verb::Approve { batch: Some(1) });
+    // After the last one comes the end.
+    let (spec, effect) = change(&deserted(3, Value::Null), &next);
+    assert_eq!((spec, effect.devices), (json!({"approvedBatches": 4}), Some(0)));
+    assert_eq!(effect.text, "it may end, though nobody of batch 3 is there");
+    already(&deserted(3, json!(4)), &next);
+    conflict(&deserted(3, Value::Null), &Verb::Approve { batch: Some(5) });
 }
 
 fn rollout_batches() -> Value {
@@ -226,10 +302,50 @@ fn trying_again_is_one_rollout_however_often_it_is_asked_for() {
         assert_eq!(once.metadata.name, twice.metadata.name);
         assert_ne!(once.metadata.name, ended.metadata.name);
         assert_eq!((&once.spec.image, &once.spec.policy_ref), (&ended.spec.image, &ended.spec.policy_ref));
-        assert_eq!(once.spec.approved_batches, Some(0), "what was approved then is not approved now");
+        assert_eq!(once.spec.approved_batches, None, "batches that ask nobody go on by themselves");
+        let manual = json!({"phase": phase, "plan": {"strategy": "Manual"}});
+        let again = retry(&rollout(&json!({"approvedBatches": 2}), &manual), &jane(None)).unwrap();
+        assert_eq!(again.spec.approved_batches, Some(0), "what was approved then is not approved now");
     }
     for phase in [Phase::Completed, Phase::Progressing, Phase::Halted, Phase::RollingBack] {
         let text = retry(&rollout(&json!({}), &json!({"phase": phase})), &jane(None)).unwrap_err().text;
         assert!(text.contains(phase.as_str()), "{text}");
     }
+}
+
+#[test]
+fn what_a_rollout_is_to_whoever_asks_for_one_of_its_name() {
+    let image =
+        |digest: Option<&str>| json!({"image": {"repository": "docker.io/acme/app", "tag": "v2", "digest": digest}});
+    let there = |phase: &str, digest| rollout(&image(digest), &json!({"phase": phase}));
+    let (one, other) = (format!("sha256:{}", "1".repeat(64)), format!("sha256:{}", "2".repeat(64)));
+    let wanted = |digest| rollout(&image(digest), &json!({}));
+    for phase in ["Progressing", "Paused", "Completed"] {
+        assert_eq!(already_there(&there(phase, None), &wanted(None)), There::Same, "{phase}");
+    }
+    for (phase, ended) in
+        [("Failed", Phase::Failed), ("RolledBack", Phase::RolledBack), ("Cancelled", Phase::Cancelled)]
+    {
+        assert_eq!(already_there(&there(phase, None), &wanted(None)), There::Ended(ended));
+    }
+    assert_eq!(already_there(&there("Completed", Some(&one)), &wanted(Some(&one))), There::Same);
+    assert_eq!(already_there(&there("Completed", Some(&one)), &wanted(None)), There::Same);
+    assert_eq!(already_there(&there("Completed", Some(&one)), &wanted(Some(&other))), There::OtherImage);
+    assert_eq!(already_there(&there("Completed", None), &wanted(Some(&other))), There::OtherImage);
+    let another = rollout(&json!({"image": {"tag": "v3"}}), &json!({}));
+    assert_eq!(already_there(&there("Failed", None), &another), There::OtherImage);
+}
+
+#[test]
+fn what_becomes_of_what_was_started() {
+    let image = "acme/app:v2".parse().unwrap();
+    let mut started = start(&policy("Staged"), &image, &jane(None));
+    assert_eq!(course(&started).devices, None, "nobody has counted them");
+    assert!(course(&started).text.contains("the first batch opens"));
+    started.spec.not_before = Some(whole_seconds("2026-12-01T22:00:00Z".parse().unwrap()));
+    assert_eq!(course(&started).text, "nothing is released before 2026-12-01T22:00:00Z");
+    started.spec.paused = true;
+    assert!(course(&started).text.starts_with("it is paused"));
+    assert!(course(&start(&policy("Manual"), &image, &jane(None))).text.ends_with("each of which waits for approval"));
+    assert_eq!(course(&going()), Effect { devices: Some(10), text: "it is Progressing".into() });
 }

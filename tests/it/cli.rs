@@ -3,6 +3,7 @@
 mod acts;
 mod doctor;
 mod errors;
+mod followed;
 mod page;
 mod shown;
 

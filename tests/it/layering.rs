@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &[]),
     ("registry", &["api"]),
     ("plan", &["api", "registry"]),
-    ("verbs", &["api", "registry"]),
+    ("verbs", &["api", "registry", "plan"]),
     ("enrol", &["api"]),
     ("clock", &[]),
     ("shutdown", &[]),

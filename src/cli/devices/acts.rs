@@ -1,17 +1,18 @@
 //! Verbs on a device: hold it, release it, send it back.
 
 use clap::Args;
+use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::api::Device;
 use crate::api::act::Act;
 use crate::api::time::whole_seconds;
+use crate::api::{Device, ImageRollout};
 use crate::cli::cluster::{Cluster, ClusterArgs, request};
 use crate::cli::fault::{Code, Fault};
 use crate::cli::output::print;
 use crate::cli::person::{self, SayArgs};
 use crate::cli::rollouts::acts::on;
-use crate::verbs::Verb;
+use crate::verbs::{Candidate, Verb};
 
 /// Which ones.
 #[derive(Args, Debug)]
@@ -84,24 +85,40 @@ pub async fn hold(args: &HoldArgs, hold: bool) -> anyhow::Result<()> {
 /// When it isn't there, when no rollout or more than one has told it an image, or when the API server refuses.
 pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
     let cluster = Cluster::connect(&args.cluster).await?;
-    let device: Device = cluster.get(&args.device).await?;
+    let device: Device = cluster.get(&args.device.to_lowercase()).await?;
+    let name = device.name_any();
     let told: Vec<&str> =
         device.spec.images.iter().filter(|entry| !entry.rolled_back).map(|entry| entry.rollout.as_str()).collect();
     let rollout = match (&args.rollout, told.as_slice()) {
         (Some(rollout), _) => rollout.as_str(),
         (None, [rollout]) => rollout,
-        (None, []) => {
-            let text = format!("no rollout has told device {} an image, or it was sent back already", args.device);
-            return Err(Fault::new(Code::Conflict, text).into());
-        }
+        (None, []) => return sent_back(&cluster, &device).await,
         (None, several) => {
             let text = format!(
-                "several rollouts have told device {} an image: name one by --rollout: {}",
-                args.device,
+                "several rollouts have told device {name} an image: name one by --rollout: {}",
                 several.join(", ")
             );
             return Err(Fault::new(Code::Conflict, text).into());
         }
     };
-    on(&cluster, rollout, &Verb::RollBackDevice { device: args.device.clone() }, &args.say).await
+    on(&cluster, rollout, &Verb::RollBackDevice { device: Candidate::from(&device) }, &args.say).await
+}
+
+/// Of a device that no rollout tells anything: it may have been sent back before.
+async fn sent_back(cluster: &Cluster, device: &Device) -> anyhow::Result<()> {
+    let name = device.name_any();
+    let entry = device.spec.images.iter().find(|entry| entry.rolled_back).map(|entry| entry.rollout.clone());
+    let by = match entry {
+        Some(rollout) => Some(rollout),
+        // Once it is back, what it was told is taken off it.
+        None => {
+            let (rollouts, _) = cluster.list_readable::<ImageRollout>().await?;
+            let names = |rollout: &ImageRollout| rollout.spec.roll_back_devices.contains(&name);
+            rollouts.into_iter().find(names).map(|rollout| rollout.name_any())
+        }
+    };
+    match by {
+        Some(rollout) => print(&format!("device {name} was sent back from rollout {rollout} already\n")),
+        None => Err(Fault::new(Code::Conflict, format!("no rollout has told device {name} an image")).into()),
+    }
 }

@@ -34,21 +34,15 @@ pub async fn all(cluster: &Cluster) -> Vec<Finding> {
             return vec![Finding::unknown(CHECK, format!("can't be looked at: {why}"))];
         }
     };
-    let webhooks = match webhooks {
-        Ok((webhooks, unreadable)) => {
-            world.missing.extend(unreadable);
-            webhooks
-        }
-        Err(error) => {
-            world.missing.push(error.to_string());
-            Vec::new()
-        }
-    };
+    let may_see_webhooks = webhooks.is_ok();
+    let webhooks = world.those_of(webhooks);
     let now = crate::clock::now();
     let mut findings = vec![gateway(&world, &cluster.namespace, now)];
     findings.push(controller(cluster, &world).await);
     findings.extend(policies(&world));
-    findings.extend(receivers(&webhooks));
+    if may_see_webhooks {
+        findings.extend(receivers(&webhooks));
+    }
     findings.extend(waiting(&world));
     findings.extend(stuck(&world, now));
     findings.push(readable(&world));
@@ -62,6 +56,9 @@ fn gateway(world: &World, namespace: &str, now: Timestamp) -> Finding {
     let index = world.objects.index();
     let knowledge = index.knowledge(namespace);
     let Some(as_of) = knowledge.as_of else {
+        if !world.refused.is_empty() {
+            return Finding::unknown(CHECK, "can't be told: not all objects could be looked at");
+        }
         return Finding::bad(CHECK, "none has ever said which devices are there", ADVICE);
     };
     let silent = now.as_second() - as_of.as_second();
@@ -234,14 +231,28 @@ fn stuck(world: &World, now: Timestamp) -> Option<Finding> {
     Some(Finding::bad("deletions", text, advice))
 }
 
-/// Objects that this binary can't read are invisible to controller and gateway as well.
+/// Objects that this binary can't read are invisible to controller and gateway as well; those that the person may not
+/// read are not.
 fn readable(world: &World) -> Finding {
     const CHECK: &str = "objects";
-    if world.missing.is_empty() {
-        return Finding::good(CHECK, format!("all can be read; {}", count(world.objects.devices.len(), "device")));
+    if !world.unreadable.is_empty() {
+        let text = format!("{}: {}", count(world.unreadable.len(), "problem"), few(&world.unreadable));
+        return Finding::bad(
+            CHECK,
+            text,
+            "mend them with kubectl edit: controller and gateway leave them alone until then",
+        );
     }
-    let text = format!("{}: {}", count(world.missing.len(), "problem"), few(&world.missing));
-    Finding::bad(CHECK, text, "mend them with kubectl edit: controller and gateway leave them alone until then")
+    if !world.refused.is_empty() {
+        let why: Vec<String> = world.refused.iter().map(|why| brief(why)).collect();
+        return Finding::unknown(CHECK, format!("not all of them could be looked at: {}", few(&why)));
+    }
+    Finding::good(CHECK, format!("all can be read; {}", count(world.objects.devices.len(), "device")))
+}
+
+/// A refusal without what to do about it, which is said of the rights.
+fn brief(why: &str) -> String {
+    why.split("; ").next().unwrap_or_default().to_owned()
 }
 
 /// The condition Ready, where it is there and not True.
@@ -272,7 +283,7 @@ mod tests {
         for object in objects {
             all.read(&object.to_string()).unwrap();
         }
-        World { objects: all, missing: Vec::new() }
+        World { objects: all, unreadable: Vec::new(), refused: Vec::new() }
     }
 
     fn presence(as_of: &str) -> Value {
@@ -370,7 +381,13 @@ mod tests {
     fn what_cannot_be_read() {
         let mut world = world(&[]);
         assert_eq!(readable(&world).grade, Grade::Good);
-        world.missing.push("Device x can't be read: y".into());
-        assert!(readable(&world).text.contains("Device x"));
+        world.refused.push("eve (you) may not list devices in namespace plant; ask for a role".into());
+        let found = readable(&world);
+        assert_eq!(found.grade, Grade::Unknown, "nothing is wrong with the objects");
+        assert!(found.text.ends_with("eve (you) may not list devices in namespace plant"), "{}", found.text);
+        assert_eq!(gateway(&world, "plant", now()).grade, Grade::Unknown, "its word may be among them");
+        world.unreadable.push("Device x can't be read: y".into());
+        let found = readable(&world);
+        assert!(found.grade == Grade::Bad && found.text.contains("Device x"), "{}", found.text);
     }
 }

@@ -2,14 +2,14 @@
 
 use clap::Args;
 
-use crate::api::ImageRollout;
+use crate::api::{Device, ImageRollout};
 use crate::cli::cluster::{Cluster, ClusterArgs, request};
 use crate::cli::fault::{Code, Fault};
 use crate::cli::output::print;
 use crate::cli::person::{self, SayArgs};
 use crate::cli::preview::difference;
 use crate::cli::world::World;
-use crate::verbs::{Decision, Effect, Verb, decide};
+use crate::verbs::{Candidate, Decision, Effect, Verb, decide};
 
 /// How often a change is decided anew because somebody else wrote meanwhile. The controller does so every second at most.
 const TRIES: usize = 8;
@@ -65,8 +65,12 @@ pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
     if args.device.is_empty() {
         return run(&args.act, &Verb::RollBack).await;
     }
-    for device in &args.device {
-        run(&args.act, &Verb::RollBackDevice { device: device.clone() }).await?;
+    let ActArgs { rollout, say, cluster } = &args.act;
+    let cluster = Cluster::connect(cluster).await?;
+    for name in &args.device {
+        // UUIDs are written in either case, names of objects in the lower one.
+        let device: Device = cluster.get(&name.to_lowercase()).await?;
+        on(&cluster, rollout, &Verb::RollBackDevice { device: Candidate::from(&device) }, say).await?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::api::ImageRollout;
 use crate::api::rollout::Phase;
 use crate::cli::list::{ListArgs, Row, list};
 use crate::cli::output::{Cell, Column, Tone, column, wide};
+use crate::cli::progress::bars;
 use crate::cli::words::{age, short_image};
 use crate::plan::subject::rollout_image;
 
@@ -127,14 +128,7 @@ impl Row for ImageRollout {
         vec![
             self.name_any().into(),
             self.spec.policy_ref.name.as_str().into(),
-            // The tag says more to people than the digest that devices are told.
-            rollout_image(&self.spec).map_or_else(
-                |_| image_of(self).into(),
-                |image| match &image.tag {
-                    Some(tag) => short_image(&format!("{}:{tag}", image.repository)).into(),
-                    None => short_image(&image.to_string()).into(),
-                },
-            ),
+            shown_image(self).into(),
             Cell::toned(phase.as_str(), Tone::of(phase)),
             status.and_then(|status| status.progress.clone()).into(),
             format!("{}/{}", totals.healthy, totals.devices).into(),
@@ -144,6 +138,45 @@ impl Row for ImageRollout {
             status.map(|status| status.message.clone()).filter(|message| !message.is_empty()).into(),
         ]
     }
+
+    const LIVE: &'static [Column] = &[
+        column("NAME"),
+        column("IMAGE"),
+        column("PHASE"),
+        column("BATCHES"),
+        column("HEALTHY"),
+        column("FAILED"),
+        column("AGE"),
+        column("MESSAGE"),
+    ];
+
+    fn live_cells(&self, now: Timestamp) -> Vec<Cell> {
+        let (status, phase) = (self.status.as_ref(), phase_of(self));
+        let totals = status.and_then(|status| status.totals.clone()).unwrap_or_default();
+        let failed = if totals.failed > 0 { Tone::Bad } else { Tone::Plain };
+        let bars = status.map(|status| bars(&status.batches)).filter(|bars| !bars.is_empty());
+        vec![
+            self.name_any().into(),
+            shown_image(self).into(),
+            Cell::toned(phase.as_str(), Tone::of(phase)),
+            bars.into(),
+            format!("{}/{}", totals.healthy, totals.devices).into(),
+            Cell::toned(totals.failed.to_string(), failed),
+            age(self.metadata.creation_timestamp.as_ref().map(|time| time.0), now).into(),
+            status.map(|status| status.message.clone()).filter(|message| !message.is_empty()).into(),
+        ]
+    }
+}
+
+/// The tag says more to people than the digest that devices are told.
+fn shown_image(rollout: &ImageRollout) -> String {
+    rollout_image(&rollout.spec).map_or_else(
+        |_| image_of(rollout),
+        |image| match &image.tag {
+            Some(tag) => short_image(&format!("{}:{tag}", image.repository)),
+            None => short_image(&image.to_string()),
+        },
+    )
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::cli::person::{self, SayArgs};
 use crate::cli::preview::beginning;
 use crate::cli::world::World;
 use crate::registry::claim::{Claim, Word};
-use crate::verbs;
+use crate::verbs::{self, There};
 
 use super::list::{image_of, phase_of};
 
@@ -119,16 +119,17 @@ async fn already(cluster: &Cluster, wanted: &ImageRollout) -> anyhow::Result<()>
     let name = wanted.name_any();
     let there: ImageRollout = cluster.get(&name).await?;
     let (image, phase) = (image_of(&there), phase_of(&there));
-    let same =
-        there.spec.image.repository == wanted.spec.image.repository && there.spec.image.tag == wanted.spec.image.tag;
-    if !same {
-        let text = format!("the name {name} is taken by a rollout of {image}: delete that one first");
-        return Err(Fault::new(Code::Conflict, text).into());
+    match verbs::already_there(&there, wanted) {
+        There::Same => print(&format!("{name} is there already: {image} ({phase})\n")),
+        There::OtherImage => {
+            let text = format!("the name {name} is taken by a rollout of {image}: delete that one first");
+            Err(Fault::new(Code::Conflict, text).into())
+        }
+        There::Ended(phase) => {
+            let text = format!(
+                "rollout {name} of {image} has ended ({phase}); `tranche rollouts retry {name}` rolls it out again"
+            );
+            Err(Fault::new(Code::Conflict, text).into())
+        }
     }
-    let next = if phase.is_terminal() {
-        format!("; `tranche rollouts retry {name}` rolls it out again")
-    } else {
-        String::new()
-    };
-    print(&format!("{name} is there already: {image} ({phase}){next}\n"))
 }

@@ -9,7 +9,7 @@ use super::caller::Caller;
 use super::endpoint::{About, Call, Reply, Table};
 use super::hold;
 use super::input::{NoBody, Nothing};
-use super::page::{self, Listed, PAGE, Pages};
+use super::page::{self, Listed, Pages};
 use super::problems::Refusal;
 use super::row::time;
 use super::standing::{DeviceRow, Sightings, Standing};
@@ -17,8 +17,9 @@ use super::verb::device_name;
 use crate::api::{Device, FLEET_LABEL, ImageRollout, condition};
 use crate::plan::services::{declared_among, declared_services};
 
-/// Devices that are looked at for one page of a list that leaves some out.
-const LOOKED_AT: u32 = 10 * PAGE;
+/// Pages of the API server that are looked at for one page of a list that leaves some out. One page costs the API server as
+/// much as all that comes after it, and a request has an end.
+const LOOKED_AT: u32 = 10;
 
 pub(super) fn endpoints(table: Table) -> Table {
     let about = |id, summary, text| About { id, tag: "devices", summary, text };
@@ -29,7 +30,7 @@ pub(super) fn endpoints(table: Table) -> Table {
             about(
                 "listDevices",
                 "Devices, by name",
-                "A page may hold fewer than `limit` although more follow: `pagination.continue` says so.",
+                "A page may hold fewer than `limit`, or none at all, although more follow: `pagination.continue` says so.",
             ),
             list,
         )
@@ -153,7 +154,7 @@ async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Reply<DeviceList
     // Whole pages only: the API server's token names the end of one.
     while devices.is_empty() && looked_at < LOOKED_AT {
         let Some(page) = pages.next().await.map_err(|refusal| bad_token(refusal, token.is_some()))? else { break };
-        looked_at += limit;
+        looked_at += 1;
         let page: Vec<Device> = page.into_iter().filter_map(Listed::read).collect();
         let rows = page.iter().map(Summary::from);
         devices.extend(rows.filter(|row| connected.is_none_or(|wanted| row.is_online.unwrap_or(false) == wanted)));

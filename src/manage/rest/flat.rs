@@ -20,6 +20,8 @@ use crate::manage::answer::strategy_word;
 const BATCHES: u8 = 3;
 /// Longest part of a pattern that a name keeps; with what is added it stays within the 48 of the CRD.
 const MAX_BASE: usize = 40;
+/// Longest soak that a row can say: a year, in minutes.
+const MAX_DELAY: u32 = 525_600;
 
 /// A policy as the predecessor had it.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,7 +40,7 @@ pub(super) struct Row {
     pub(super) staged_batches: Option<u8>,
     /// How long a batch is watched before the next one opens.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 525_600))]
+    #[schemars(range(min = 0, max = MAX_DELAY))]
     pub(super) batch_delay_minutes: Option<u32>,
     /// Whether devices are looked at beside their own reports.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,6 +94,36 @@ impl Row {
     /// Whether it says anything.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What it says that `known` doesn't.
+    pub(super) fn unlike(self, known: &Self) -> Self {
+        let config = match (self.health_check_config, &known.health_check_config) {
+            (Some(config), Some(known)) => Some(config.unlike(known)).filter(|news| !news.is_empty()),
+            (config, _) => config,
+        };
+        Self {
+            image_pattern: news(self.image_pattern, known.image_pattern.as_ref()),
+            update_strategy: news(self.update_strategy, known.update_strategy.as_ref()),
+            staged_batches: news(self.staged_batches, known.staged_batches.as_ref()),
+            batch_delay_minutes: news(self.batch_delay_minutes, known.batch_delay_minutes.as_ref()),
+            health_check_enabled: news(self.health_check_enabled, known.health_check_enabled.as_ref()),
+            health_check_config: config,
+            health_check_timeout_seconds: news(
+                self.health_check_timeout_seconds,
+                known.health_check_timeout_seconds.as_ref(),
+            ),
+            auto_rollback_enabled: news(self.auto_rollback_enabled, known.auto_rollback_enabled.as_ref()),
+            max_failure_rate: news(self.max_failure_rate, known.max_failure_rate.as_ref()),
+            enabled: news(self.enabled, known.enabled.as_ref()),
+        }
+    }
+
+    /// Whether it has every field that `known` has: a row that was read, and not one that was written.
+    pub(super) fn says_all_of(&self, known: &Self) -> bool {
+        let [this, known] = [self, known].map(|row| serde_json::to_value(row).unwrap_or_default());
+        let has = |name: &String| this.get(name).is_some();
+        known.as_object().is_some_and(|known| known.keys().all(has))
     }
 
     /// The name of a policy that is made from it.
@@ -157,10 +189,16 @@ impl Row {
             );
         }
         if type_ == "Auto" {
-            strategy.remove("batches");
+            if self.update_strategy.is_some() {
+                strategy.remove("batches");
+            }
         } else if let Some(count) = self.staged_batches {
             if !(1..=20).contains(&count) {
                 return untranslatable("staged_batches", format!("{count} is not from 1 to 20"));
+            }
+            if let Some(more) = more_than_sizes(strategy) {
+                let why = format!("the policy's batches have {more}, which would go: send spec.strategy.batches");
+                return untranslatable("staged_batches", why);
             }
             strategy.insert("batches".into(), sizes(count));
         }
@@ -171,19 +209,25 @@ impl Row {
     }
 
     fn health(&self, spec: &mut Map<String, Value>) -> Result<(), Untranslatable> {
-        let wanted = match self.health_check_enabled {
-            Some(false) => {
-                spec.remove("healthChecks");
-                return Ok(());
+        if self.health_check_enabled == Some(false) {
+            spec.remove("healthChecks");
+            return Ok(());
+        }
+        let wanted = self.health_check_enabled == Some(true) || self.health_check_config.is_some();
+        let timeout = self.health_check_timeout_seconds;
+        let first = spec.get_mut("healthChecks").and_then(Value::as_array_mut).and_then(|checks| checks.first_mut());
+        match (first, &self.health_check_config) {
+            (Some(first), Some(config)) if config.fits(first) => config.apply(first, timeout)?,
+            (Some(first), None) => check::set_timeout(first, timeout),
+            (Some(_) | None, config) if wanted => {
+                let check = config.clone().unwrap_or_default().check(timeout)?;
+                match spec.entry("healthChecks").or_insert_with(|| json!([])) {
+                    // Of those that there are none goes: what the row doesn't speak of stays.
+                    Value::Array(checks) => checks.insert(0, check),
+                    other => *other = json!([check]),
+                }
             }
-            Some(true) => true,
-            None => self.health_check_config.is_some(),
-        };
-        let has = spec.get("healthChecks").and_then(Value::as_array).is_some_and(|checks| !checks.is_empty());
-        if wanted && (self.health_check_config.is_some() || !has) {
-            let check =
-                self.health_check_config.clone().unwrap_or_default().check(self.health_check_timeout_seconds)?;
-            spec.insert("healthChecks".into(), json!([check]));
+            (Some(_) | None, _) => {}
         }
         Ok(())
     }
@@ -205,6 +249,7 @@ impl Row {
                 u8::try_from(count).unwrap_or(u8::MAX)
             }
         };
+        // Of what a row has no room for, the row says nothing.
         let delay = strategy.batch_delay.map_or(0, |delay| std::time::Duration::from(delay).as_secs() / 60);
         let percent = spec.failure_policy.max_failure_rate.strip_suffix('%').and_then(|text| text.parse::<f64>().ok());
         let check = spec.health_checks.first();
@@ -212,15 +257,27 @@ impl Row {
             image_pattern: Some(spec.image.pattern.clone()),
             update_strategy: Some(word),
             staged_batches: Some(batches),
-            batch_delay_minutes: u32::try_from(delay).ok(),
+            batch_delay_minutes: u32::try_from(delay).ok().filter(|minutes| *minutes <= MAX_DELAY),
             health_check_enabled: Some(check.is_some()),
             health_check_config: check.and_then(Check::of),
-            health_check_timeout_seconds: check.map(|check| seconds(check.timeout)),
+            health_check_timeout_seconds: check.and_then(|check| seconds(check.timeout)),
             auto_rollback_enabled: Some(spec.failure_policy.roll_back_failed_devices),
             max_failure_rate: percent.map(|percent| percent / 100.0),
             enabled: Some(!spec.suspend),
         }
     }
+}
+
+/// `wanted`, unless it is known.
+fn news<T: PartialEq>(wanted: Option<T>, known: Option<&T>) -> Option<T> {
+    wanted.filter(|wanted| Some(wanted) != known)
+}
+
+/// What batches have beside their sizes, which a number of batches can't say.
+fn more_than_sizes(strategy: &Map<String, Value>) -> Option<String> {
+    let batches = strategy.get("batches").and_then(Value::as_array)?;
+    let says = |(name, value): &(&String, &Value)| *name != "size" && !value.is_null() && **value != json!(false);
+    batches.iter().filter_map(Value::as_object).flatten().find(says).map(|(name, _)| name.clone())
 }
 
 /// As the predecessor cut a fleet in three; any other number are equal shares.

@@ -44,6 +44,10 @@ pub(super) struct HoldAnswer {
     reason: Option<String>,
     /// False when it was so already.
     changed: bool,
+    /// What happens now, in a sentence.
+    effect: &'static str,
+    /// How many devices it concerns: 1, or null when nothing changes.
+    devices: Option<i32>,
 }
 
 pub(super) async fn hold(call: Call<Uuid, Nothing, Maybe<Hold>>) -> Result<Reply<HoldAnswer>, Refusal> {
@@ -58,6 +62,8 @@ pub(super) async fn hold(call: Call<Uuid, Nothing, Maybe<Hold>>) -> Result<Reply
             hold,
             reason: person.reason.clone(),
             changed: false,
+            effect: if hold { "it is held already" } else { "it is not held" },
+            devices: None,
         };
         if device.spec.hold == hold {
             return Ok(Reply::of_revision(answer, device.resource_version().as_deref()));
@@ -83,6 +89,12 @@ pub(super) async fn hold(call: Call<Uuid, Nothing, Maybe<Hold>>) -> Result<Reply
             Ok(changed) => {
                 answer.message = if hold { "Device is held" } else { "Device is let go" };
                 answer.changed = true;
+                answer.devices = Some(1);
+                answer.effect = if hold {
+                    "no rollout moves it until it is let go; it keeps what it runs"
+                } else {
+                    "rollouts move it again"
+                };
                 return Ok(Reply::of_revision(answer, changed.resource_version().as_deref()));
             }
             Err(refusal) if refusal.is_stale() => {}

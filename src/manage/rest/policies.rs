@@ -16,8 +16,8 @@ use super::page::{self, Pages};
 use super::problems::Refusal;
 use super::row::time;
 use super::verb::{MANAGER, check_revision, person};
-use super::wanted::Wanted;
-use crate::api::act::Act;
+use super::wanted::{Wanted, is_news};
+use crate::api::act::{Act, LAST_ACT};
 use crate::api::time::whole_seconds;
 use crate::api::{GROUP, ImageUpdatePolicy, VERSION, condition};
 use crate::verbs::Person;
@@ -38,7 +38,8 @@ pub(super) fn endpoints(table: Table) -> Table {
             about(
                 "replacePolicy",
                 "Change a policy",
-                "`spec` replaces the spec; of a row, each field changes what it speaks of and the rest stays.",
+                "`spec` replaces the spec; of a row, each field that says something new changes what it speaks of and the rest \
+                 stays. An answer may be sent back with either of them changed; what changes nothing is not written.",
             ),
             put,
         )
@@ -208,7 +209,9 @@ async fn put(call: Call<Id, Nothing, Json<Wanted>>) -> Result<Reply<PolicyRow>, 
     let person = person(&rest, &caller, wanted.reason.as_deref()).await?;
     for _ in 0..ATTEMPTS {
         let before = find(&caller, &id).await?;
-        let replaced = replacement(&before, &wanted, &headers, &person)?;
+        let Some(replaced) = replacement(&before, &wanted, &headers, &person)? else {
+            return Ok(Reply::of_revision(PolicyRow::from(&before), before.resource_version().as_deref()));
+        };
         match write(&caller, Method::PUT, Some(&before.name_any()), &replaced).await {
             Ok(written) => {
                 let policy = parsed(&written)?;
@@ -221,33 +224,41 @@ async fn put(call: Call<Id, Nothing, Json<Wanted>>) -> Result<Reply<PolicyRow>, 
     Err(Refusal::Contended)
 }
 
-/// The policy as it is to be, with the revision that was looked at.
+/// The policy as it is to be, with the revision that was looked at; `None` if it is so already.
 fn replacement(
     before: &ImageUpdatePolicy,
     wanted: &Wanted,
     headers: &HeaderMap,
     person: &Person,
-) -> Result<Value, Refusal> {
+) -> Result<Option<Value>, Refusal> {
     check_revision(headers, before.resource_version().as_deref())?;
     let other = |name: &Option<String>| name.as_ref().is_some_and(|name| *name != before.name_any());
     if other(&wanted.name) || wanted.metadata.as_ref().is_some_and(|metadata| other(&metadata.name)) {
         return Err(Refusal::Invalid("name: a policy can't be renamed: make another one".into()));
     }
     let mut object = serde_json::to_value(before).unwrap_or_default();
-    let spec = wanted.spec(object["spec"].as_object())?;
+    let spec = wanted.spec(Some(&before.spec))?;
+    let changed = is_news(&spec, &before.spec);
     object["spec"] = Value::Object(spec);
     object["metadata"].as_object_mut().map(|metadata| metadata.remove("managedFields"));
-    if let Some(labels) = wanted.metadata.as_ref().and_then(|metadata| metadata.labels.clone()) {
-        object["metadata"]["labels"] = Value::Object(labels);
+    let had = |member: &str| object["metadata"][member].as_object().cloned().unwrap_or_default();
+    let (had_labels, mut had_annotations) = (had("labels"), had("annotations"));
+    let meta = wanted.metadata.as_ref();
+    let labels = meta.and_then(|metadata| metadata.labels.clone()).unwrap_or_else(|| had_labels.clone());
+    let mut annotations =
+        meta.and_then(|metadata| metadata.annotations.clone()).unwrap_or_else(|| had_annotations.clone());
+    // Who acted last is ours to say.
+    annotations.remove(LAST_ACT);
+    had_annotations.remove(LAST_ACT);
+    if !changed && labels == had_labels && annotations == had_annotations {
+        return Ok(None);
     }
-    let mut annotations = match wanted.metadata.as_ref().and_then(|metadata| metadata.annotations.clone()) {
-        Some(annotations) => annotations,
-        None => object["metadata"]["annotations"].as_object().cloned().unwrap_or_default(),
-    };
-    let generation = before.metadata.generation.unwrap_or_default() + 1;
+    // Only another spec makes another generation.
+    let generation = before.metadata.generation.unwrap_or_default() + i64::from(changed);
     annotations.extend(act("PolicyChanged", person, generation));
+    object["metadata"]["labels"] = Value::Object(labels);
     object["metadata"]["annotations"] = Value::Object(annotations);
-    Ok(object)
+    Ok(Some(object))
 }
 
 /// What was deleted.

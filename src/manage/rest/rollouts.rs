@@ -126,6 +126,8 @@ struct Details {
     devices: Vec<DeviceRow>,
     /// Whether these are all.
     devices_complete: bool,
+    /// Why there are none, where the caller may not read devices: in the API server's words.
+    devices_error: Option<String>,
     /// Where all of them are.
     devices_next: String,
     /// The newest 50.
@@ -173,11 +175,20 @@ async fn get(call: Call<Id, Nothing, NoBody>) -> Result<Reply<Details>, Refusal>
     let row = rows(&caller, vec![&seen]).await?.pop().ok_or_else(|| Refusal::Unreadable(format!("rollout {id}")))?;
     let standing = Standing::read(&caller, rollout.clone()).await?;
     let mut pages = Pages::<Device>::of::<Device>(&caller, &[]);
-    let (mut devices, mut looked_at, mut complete) = (Vec::new(), 0, false);
+    let (mut devices, mut looked_at, mut complete, mut error) = (Vec::new(), 0, false, None);
     while devices.len() <= DEVICES_OF_DETAILS && looked_at < DEVICES_LOOKED_AT {
-        let Some(page) = pages.next().await? else {
-            complete = true;
-            break;
+        let page = match pages.next().await {
+            Ok(Some(page)) => page,
+            Ok(None) => {
+                complete = true;
+                break;
+            }
+            // The rollout is theirs to see all the same.
+            Err(refusal) if refusal.is_forbidden() => {
+                error = Some(refusal.to_string());
+                break;
+            }
+            Err(refusal) => return Err(refusal),
         };
         let page: Vec<Device> = page.into_iter().filter_map(Listed::read).collect();
         looked_at += PAGE;
@@ -190,6 +201,7 @@ async fn get(call: Call<Id, Nothing, NoBody>) -> Result<Reply<Details>, Refusal>
         rollout: row,
         devices,
         devices_complete: complete,
+        devices_error: error,
         events: history(&rollout, EVENTS_OF_DETAILS, 0),
         statistics: Statistics::of(rollout.status.as_ref().and_then(|status| status.totals.as_ref())),
         batches: batches(&rollout),

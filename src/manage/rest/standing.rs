@@ -34,7 +34,7 @@ pub(super) struct DeviceRow {
     /// Where it stands, in the predecessor's word.
     pub(super) status: DeviceStatus,
     /// Why, in one word of ours.
-    pub(super) reason: String,
+    pub(super) reason: &'static str,
     /// Why, in a sentence.
     pub(super) message: String,
     /// The tag that it would go back to, where it has one.
@@ -166,7 +166,7 @@ fn row(report: DeviceReport, view: &DeviceView, stored: &Stored) -> DeviceRow {
         device_name: view.display_name.clone().unwrap_or_else(|| report.device.clone()),
         batch_number: report.batch,
         status: words::device(&report.wait),
-        reason: report.wait.reason().to_owned(),
+        reason: report.wait.reason(),
         message: report.wait.to_string(),
         old_image_tag: tag(entry.and_then(|entry| entry.previous.as_ref().or(Some(&entry.declared)))),
         new_image_tag: stored.tag().map(str::to_owned),

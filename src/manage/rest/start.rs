@@ -1,6 +1,7 @@
 //! Rollouts that people make: of an image, or once more of one that ended.
 
 use http::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use kube::api::PostParams;
 use schemars::JsonSchema;
@@ -15,10 +16,10 @@ use super::problems::Refusal;
 use super::rollouts::{self, Id, find};
 use super::row::RolloutRow;
 use super::verb::{MANAGER, Reason, check_revision, person};
-use crate::api::rollout::Phase;
+use crate::api::time::whole_seconds;
 use crate::api::{ImageRef, ImageRollout, ImageUpdatePolicy};
 use crate::registry::pattern::Pattern;
-use crate::verbs::{self, Conflict};
+use crate::verbs::{self, Conflict, Effect, There};
 
 pub(super) fn endpoints(table: Table) -> Table {
     let about = |id, summary, text| About { id, tag: "rollouts", summary, text };
@@ -56,6 +57,13 @@ struct Start {
     #[serde(default)]
     #[schemars(length(min = 1, max = 63))]
     policy: Option<String>,
+    /// Made paused: look at it first, then resume it.
+    #[serde(default)]
+    paused: bool,
+    /// Nothing is released earlier: `2026-12-01T22:00:00Z`.
+    #[serde(default)]
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    not_before: Option<String>,
     /// Why, in one line of at most 256 characters.
     #[serde(default)]
     #[schemars(length(max = 256), regex(pattern = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"))]
@@ -68,14 +76,20 @@ struct Started {
     /// In a few words.
     message: String,
     rollout_id: String,
-    /// False when it was there already.
+    /// False when it was there already; it is then as it was, whatever else was asked for.
     created: bool,
+    /// What happens now, in a sentence.
+    effect: String,
+    /// How many devices it concerns; null while they are not counted, which is when it starts.
+    devices: Option<i32>,
     rollout: RolloutRow,
 }
 
 async fn start(call: Call<Nothing, Nothing, Json<Start>>) -> Result<Made<Started>, Refusal> {
-    let Call { rest, caller, body: Json(Start { image, tag, policy, reason }), .. } = call;
+    let Call { rest, caller, body: Json(wanted), .. } = call;
+    let Start { image, tag, policy, paused, not_before, reason } = wanted;
     let image = image_of(&image, tag.as_deref())?;
+    let not_before = not_before.as_deref().map(a_time).transpose()?;
     let person = person(&rest, &caller, reason.as_deref()).await?;
     let policy = match policy {
         Some(name) => policies::find(&caller, &name).await?,
@@ -86,7 +100,17 @@ async fn start(call: Call<Nothing, Nothing, Json<Start>>) -> Result<Made<Started
         let (name, pattern) = (policy.name_any(), &policy.spec.image.pattern);
         return Err(Refusal::Invalid(format!("policy {name} is for {pattern}, which does not match {image}")));
     }
-    create(&caller, &verbs::start(&policy, &image, &person)).await
+    let mut rollout = verbs::start(&policy, &image, &person);
+    rollout.spec.paused = paused;
+    rollout.spec.not_before = not_before;
+    create(&caller, &rollout).await
+}
+
+fn a_time(text: &str) -> Result<Time, Refusal> {
+    let time: jiff::Timestamp = text.parse().map_err(|_| {
+        Refusal::Body(format!("not_before: {text:?} is no time; write 2026-12-01T22:00:00Z, for example"))
+    })?;
+    Ok(whole_seconds(time))
 }
 
 fn image_of(image: &str, tag: Option<&str>) -> Result<ImageRef, Refusal> {
@@ -149,24 +173,24 @@ async fn create(caller: &Caller, rollout: &ImageRollout) -> Result<Made<Started>
 
 /// Refuses where the one that is there is no answer to what was asked.
 fn same(there: &ImageRollout, wanted: &ImageRollout) -> Result<(), Refusal> {
-    let (name, image) = (there.name_any(), &there.spec.image);
-    let other_bits = wanted.spec.image.digest.is_some() && image.digest != wanted.spec.image.digest;
-    if image.repository != wanted.spec.image.repository || image.tag != wanted.spec.image.tag || other_bits {
-        return Err(Refusal::Exists(format!("rollout {name} is there already, and is of another image")));
+    let name = there.name_any();
+    match verbs::already_there(there, wanted) {
+        There::Same => Ok(()),
+        There::OtherImage => Err(Refusal::Exists(format!("rollout {name} is there already, and is of another image"))),
+        There::Ended(phase) => {
+            let text =
+                format!("rollout {name} of this image has ended ({phase}): POST {}/rollouts/{name}/retry", super::BASE);
+            Err(Conflict { phase, text }.into())
+        }
     }
-    let phase = there.status.as_ref().map(|status| status.phase).unwrap_or_default();
-    if phase.is_terminal() && phase != Phase::Completed {
-        let text =
-            format!("rollout {name} of this image has ended ({phase}): POST {}/rollouts/{name}/retry", super::BASE);
-        return Err(Conflict { phase, text }.into());
-    }
-    Ok(())
 }
 
 fn answer(rollout: &ImageRollout, created: bool) -> Result<Made<Started>, Refusal> {
     let row = rollouts::row(rollout)?;
     let message = if created { "Rollout created" } else { "Rollout was there already" };
-    let body = Started { message: message.into(), rollout_id: row.rollout_id.clone(), created, rollout: row };
+    let Effect { devices, text: effect } = verbs::course(rollout);
+    let rollout_id = row.rollout_id.clone();
+    let body = Started { message: message.into(), rollout_id, created, effect, devices, rollout: row };
     Ok(Made { reply: Reply::of_revision(body, rollout.resource_version().as_deref()), created })
 }
 
@@ -188,5 +212,11 @@ mod tests {
         ] {
             assert!(read(image, tag).unwrap_err().contains(why), "{image} {tag:?}");
         }
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        assert_eq!(a_time("2026-12-01T22:00:00.7+01:00").unwrap().0.to_string(), "2026-12-01T21:00:00Z");
+        assert!(a_time("tonight").unwrap_err().to_string().starts_with("not_before: \"tonight\" is no time"));
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct RolloutDevices {
 struct InBatch {
     device_uuid: String,
     status: DeviceStatus,
+    /// Why, in one word of ours.
+    reason: &'static str,
 }
 
 /// A device's name, in as little room as it takes: there may be a million of them.
@@ -125,7 +127,7 @@ struct Writer {
     _place: OwnedSemaphorePermit,
     caller: Caller,
     clock: Clock,
-    grouped: BTreeMap<usize, Vec<(ShortName, DeviceStatus)>>,
+    grouped: BTreeMap<usize, Vec<(ShortName, DeviceStatus, &'static str)>>,
     any: bool,
 }
 
@@ -184,7 +186,8 @@ impl Writer {
             self.any = true;
             // A row of strings and numbers can't fail to be written.
             piece.extend(serde_json::to_vec(&row).unwrap_or_default());
-            self.grouped.entry(row.batch_number).or_default().push((ShortName::new(&row.device_uuid), row.status));
+            let short = (ShortName::new(&row.device_uuid), row.status, row.reason);
+            self.grouped.entry(row.batch_number).or_default().push(short);
         }
         if piece.is_empty() { Ok(()) } else { self.send(piece).await }
     }
@@ -198,8 +201,8 @@ impl Writer {
             self.send(format!("{comma}\"{batch}\":[").into_bytes()).await?;
             for (number, chunk) in devices.chunks(PAGE as usize).enumerate() {
                 let mut piece = if number == 0 { Vec::new() } else { vec![b','] };
-                for (at, (name, status)) in chunk.iter().enumerate() {
-                    let row = InBatch { device_uuid: name.to_string(), status: *status };
+                for (at, (name, status, reason)) in chunk.iter().enumerate() {
+                    let row = InBatch { device_uuid: name.to_string(), status: *status, reason };
                     if at > 0 {
                         piece.push(b',');
                     }

@@ -15,7 +15,7 @@ use super::problems::Refusal;
 use super::rollouts::{Id, find};
 use super::words::{self, RolloutStatus};
 use crate::api::{ImageRollout, act};
-use crate::verbs::{Decision, Effect, Person, Verb, decide};
+use crate::verbs::{Candidate, Decision, Effect, Person, Verb, decide};
 
 /// Field manager of what people change here.
 pub(super) const MANAGER: &str = "tranche-rest";
@@ -174,8 +174,8 @@ async fn approve(call: Call<Id, Nothing, Maybe<Approval>>) -> Result<Reply<Acted
 async fn roll_back_device(call: ActCall<DeviceOf>) -> Result<Reply<Acted>, Refusal> {
     let Call { rest, caller, path: DeviceOf { id, uuid }, body: Maybe(Reason { reason }), headers, .. } = call;
     let person = person(&rest, &caller, reason.as_deref()).await?;
-    let device = super::devices::find(&caller, &uuid).await?.name_any();
-    let verb = Verb::RollBackDevice { device };
+    let device = super::devices::find(&caller, &uuid).await?;
+    let verb = Verb::RollBackDevice { device: Candidate::from(&device) };
     carry_out(&caller, &id, &verb, &person, &headers, "Device is rolled back").await
 }
 
@@ -237,7 +237,7 @@ fn acted(
         state: phase.as_str().to_owned(),
         status: words::rollout(phase, begun),
         device_uuid: match verb {
-            Verb::RollBackDevice { device } => Some(device.clone()),
+            Verb::RollBackDevice { device } => Some(device.name.clone()),
             Verb::Pause | Verb::Resume | Verb::Approve { .. } | Verb::Cancel | Verb::RollBack => None,
         },
     };

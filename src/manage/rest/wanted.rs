@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::flat::{Check, Row, Strategy};
 use super::page;
 use super::problems::Refusal;
+use crate::api::policy::ImageUpdatePolicySpec;
 
 /// A policy that is to be: `spec`, or the fields of the predecessor's row.
 #[derive(JsonSchema, Debug, Deserialize)]
@@ -58,6 +59,28 @@ pub(super) struct Wanted {
     max_failure_rate: Option<f64>,
     #[serde(default)]
     enabled: Option<bool>,
+    // What an answer has beside these, so that one can be sent back as it came.
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "id")]
+    _id: Option<String>,
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "uid")]
+    _uid: Option<String>,
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "ready")]
+    _ready: Option<bool>,
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "message")]
+    _message: Option<String>,
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "latest_image")]
+    _latest_image: Option<String>,
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "active_rollout")]
+    _active_rollout: Option<String>,
+    /// As an answer has it; not looked at.
+    #[serde(default, rename = "created_at")]
+    _created_at: Option<String>,
 }
 
 /// Metadata that people set.
@@ -86,17 +109,13 @@ impl Wanted {
         }
     }
 
-    /// The spec that it asks for, of one that has `before`.
-    pub(super) fn spec(&self, before: Option<&Map<String, Value>>) -> Result<Map<String, Value>, Refusal> {
+    /// The spec that it asks for, of a policy that has `before`.
+    pub(super) fn spec(&self, before: Option<&ImageUpdatePolicySpec>) -> Result<Map<String, Value>, Refusal> {
         let row = self.row();
         match &self.spec {
-            Some(_) if !row.is_empty() => Err(Refusal::Body("spec: send either spec or the fields of the row".into())),
-            Some(spec) => Ok(spec.clone()),
-            None => {
-                let mut spec = before.cloned().unwrap_or_default();
-                row.apply(&mut spec).map_err(|error| Refusal::Invalid(error.to_string()))?;
-                Ok(spec)
-            }
+            Some(spec) if row.is_empty() => Ok(spec.clone()),
+            Some(spec) => both(spec, row, before),
+            None => apply(&row, before),
         }
     }
 
@@ -123,3 +142,75 @@ impl Wanted {
         json!({ "name": name, "labels": meta.and_then(|meta| meta.labels.clone()).unwrap_or_default(), "annotations": all })
     }
 }
+
+/// What a row changes in a spec. What it only repeats changes nothing: a row says less than a spec does.
+fn apply(row: &Row, before: Option<&ImageUpdatePolicySpec>) -> Result<Map<String, Value>, Refusal> {
+    let (mut spec, news) = match before {
+        None => (Map::new(), row.clone()),
+        Some(before) => (members(before), row.clone().unlike(&Row::of(before))),
+    };
+    news.apply(&mut spec).map_err(|error| Refusal::Invalid(error.to_string()))?;
+    Ok(spec)
+}
+
+/// Of an answer that is sent back, with the spec changed, or the row, or neither.
+fn both(
+    spec: &Map<String, Value>,
+    row: Row,
+    before: Option<&ImageUpdatePolicySpec>,
+) -> Result<Map<String, Value>, Refusal> {
+    const EITHER: &str = "spec: send either spec or the fields of the row";
+    // What can't be read can't be compared either.
+    let parsed: ImageUpdatePolicySpec =
+        serde_json::from_value(Value::Object(spec.clone())).map_err(|_| Refusal::Body(EITHER.into()))?;
+    if !row.says_all_of(&Row::of(before.unwrap_or(&parsed))) {
+        return Err(Refusal::Body(EITHER.into()));
+    }
+    let repeats = |spec: &ImageUpdatePolicySpec| row.clone().unlike(&Row::of(spec)).is_empty();
+    match before {
+        Some(before) if parsed == *before => apply(&row, Some(before)),
+        Some(before) if repeats(before) => Ok(spec.clone()),
+        Some(_) | None if repeats(&parsed) => Ok(spec.clone()),
+        Some(_) | None => Err(Refusal::Body("spec: it says other things than the row: change only one of them".into())),
+    }
+}
+
+fn members(spec: &ImageUpdatePolicySpec) -> Map<String, Value> {
+    match serde_json::to_value(spec) {
+        Ok(Value::Object(members)) => members,
+        Ok(_) | Err(_) => Map::new(),
+    }
+}
+
+/// Whether a spec is another one than `before`, be it only by a field that there is not: the API server is to say that.
+pub(super) fn is_news(spec: &Map<String, Value>, before: &ImageUpdatePolicySpec) -> bool {
+    let wanted = Value::Object(spec.clone());
+    let same = serde_json::from_value(wanted.clone()).is_ok_and(|parsed: ImageUpdatePolicySpec| parsed == *before);
+    !same || !is_known(&wanted, &Value::Object(members(before)))
+}
+
+/// Whether every member that says something is one of those that were understood.
+fn is_known(wanted: &Value, understood: &Value) -> bool {
+    match (wanted, understood) {
+        (Value::Object(wanted), Value::Object(understood)) => wanted.iter().all(|(name, value)| {
+            understood.get(name).map_or_else(|| says_nothing(value), |understood| is_known(value, understood))
+        }),
+        (Value::Array(wanted), Value::Array(understood)) => {
+            wanted.len() == understood.len()
+                && wanted.iter().zip(understood).all(|(wanted, understood)| is_known(wanted, understood))
+        }
+        (wanted, _) => !wanted.is_object() && !wanted.is_array(),
+    }
+}
+
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

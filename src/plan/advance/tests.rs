@@ -164,6 +164,7 @@ fn gates_in_their_order() {
     let shut = strategy(&json!({ "windows": [{ "start": "22:00", "end": "23:00" }] }));
     let manual = strategy(&json!({ "type": "Manual" }));
     let flagged = strategy(&json!({ "batches": [{ "size": "50%" }, { "size": "100%", "approval": true }] }));
+    let first_asks = strategy(&json!({ "batches": [{ "size": "50%", "approval": true }, { "size": "100%" }] }));
     let paused = json!({ "paused": true });
     let later = json!({ "notBefore": at(5000).to_string() });
     for (what, spec, rollout_spec, phase, reasons) in [
@@ -181,6 +182,7 @@ fn gates_in_their_order() {
         ),
         ("this batch needs it", flagged.clone(), json!({}), Phase::AwaitingApproval, vec!["AwaitingApproval"]),
         ("and has it", flagged, json!({ "approvedBatches": 2 }), Phase::Completed, vec![]),
+        ("and those after it go on", first_asks, json!({ "approvedBatches": 1 }), Phase::Completed, vec![]),
         ("just now", json!({}), json!({ "notBefore": at(700).to_string() }), Phase::Completed, vec![]),
         ("nothing in the way", json!({}), json!({}), Phase::Completed, vec![]),
     ] {
@@ -293,6 +295,19 @@ fn only_what_was_approved_goes_on_without_anybody() {
         assert_eq!(plan.waiting_on.iter().any(|on| on.reason() == "NobodyThere"), nobody, "{approved}");
         assert_eq!(plan.status.current_batch > 1, !nobody, "{approved}");
     }
+}
+
+/// Whoever lets a batch open has not said what is to be if nobody of it is there.
+#[test]
+fn approving_a_batch_is_no_word_on_its_devices() {
+    let asks = json!({ "strategy": { "batches": [{ "size": "50%", "approval": true }, { "size": "100%" }] } });
+    let mut fixture = running(&asks, &json!({ "approvedBatches": 1 }), &[in_batch("d", 1, None)]);
+    fixture.seen.insert("d".into(), at(0));
+    let plan = fixture.settle();
+    assert!(plan.waiting_on.iter().any(|on| on.reason() == "NobodyThere"), "{}", plan.status.message);
+    assert_eq!(plan.status.current_batch, 1);
+    let status = fixture.rollout.status.as_ref().unwrap();
+    assert!(crate::api::approval::nobody_is_there(&status.batches[0]), "as the verbs see it");
 }
 
 /// Each by itself keeps everybody where they are.

@@ -7,6 +7,7 @@ use tranche::api::{Device, ImageRollout, ImageUpdatePolicy};
 
 use super::say_on;
 use crate::rollouts::stage::Stage;
+use crate::support::controlplane::{ControlPlane, User};
 use crate::support::wait::until;
 
 async fn rollout(stage: &Stage, name: &str) -> ImageRollout {
@@ -50,7 +51,10 @@ async fn verbs_say_what_they_do_and_who_did_it() {
     assert_eq!((late.code, late.out.as_str()), (4, ""), "{}", late.err);
     assert!(late.err.contains("is cancelled (Cancelled): there is nothing to pause"), "{}", late.err);
 
-    // Once more, by a person's word.
+    // Once more, by a person's word: starting it is not that.
+    let started = say_on(&stage, &["rollouts", "start", "myapp", "iotistic/myapp:v2.0.0"]);
+    assert_eq!((started.code, started.out.as_str()), (4, ""), "{started:?}");
+    assert!(started.err.contains(&format!("`tranche rollouts retry {name}` rolls it out again")), "{started:?}");
     let dry = say_on(&stage, &["rollouts", "retry", &name, "--dry-run"]);
     assert!(dry.out.contains("would be created") && dry.out.contains("phase    "), "{}", dry.out);
     assert_eq!(stage.api::<ImageRollout>().list(&Default::default()).await.unwrap().items.len(), 1);
@@ -71,6 +75,8 @@ async fn a_batch_is_approved_and_a_device_sent_back() {
     let said = say_on(&stage, &["rollouts", "start", "myapp", "iotistic/myapp:v2.0.0", "--reason", "by hand"]);
     let name = said.out.split(' ').next().unwrap().to_owned();
     stage.until_phase(&name, Phase::AwaitingApproval).await;
+    let again = say_on(&stage, &["rollouts", "start", "myapp", "iotistic/myapp:v2.0.0"]);
+    assert!(again.code == 0 && again.out.starts_with(&format!("{name} is there already: ")), "{again:?}");
     let said = say_on(&stage, &["rollouts", "approve", &name]);
     assert_eq!(said.out, format!("{name} approved: batch 1 (20%) may open: 2 devices\n"));
     stage.until_running("v2.0.0", 2).await;
@@ -79,9 +85,25 @@ async fn a_batch_is_approved_and_a_device_sent_back() {
     let one = stage.released(&name).await.remove(0);
     let said = say_on(&stage, &["devices", "why", &one]);
     assert!(said.out.starts_with(&format!("{name} (")) && said.out.contains("batch 1"), "{said:?}");
-    let said = say_on(&stage, &["devices", "rollback", &one]);
+    let said = say_on(&stage, &["devices", "rollback", &one.to_uppercase()]);
     assert_eq!(said.out, format!("{name} rolled back: device {one} goes back to its own previous image\n"));
     stage.until_running("v2.0.0", 1).await;
+    let again = say_on(&stage, &["devices", "rollback", &one]);
+    assert_eq!((again.code, again.out), (0, format!("device {one} was sent back from rollout {name} already\n")));
+    let again = say_on(&stage, &["rollouts", "rollback", &name, "--device", &one.to_uppercase()]);
+    assert_eq!((again.code, again.out), (0, format!("device {one} goes back already\n")));
+
+    // A device that was never sent forward can't be sent back; each name takes a place of a thousand.
+    let typo = say_on(&stage, &["rollouts", "rollback", &name, "--device", "no-such-device"]);
+    assert!(typo.code == 3 && typo.err.contains("there is no device no-such-device"), "{typo:?}");
+    let stranger = serde_json::from_value(json!({"metadata": {"name": "stranger"}, "spec": {}})).unwrap();
+    stage.api::<Device>().create(&Default::default(), &stranger).await.unwrap();
+    let said = say_on(&stage, &["rollouts", "rollback", &name, "--device", "stranger"]);
+    assert!(said.code == 4 && said.err.contains("device stranger is not one of rollout"), "{said:?}");
+    assert_eq!(rollout(&stage, &name).await.spec.roll_back_devices, [one]);
+    let door = crate::rest::Door::of(ControlPlane::shared(), &stage.tranche().url, User::Admin);
+    let refused = door.post(&format!("/rollouts/{name}/devices/stranger/rollback"), &json!({})).await;
+    assert!(refused.problem(409, "state")["detail"].as_str().unwrap().contains("has no service of"), "{refused:?}");
     let none = stage.list().await.iter().find(|device| device.spec.images.is_empty()).unwrap().name_any();
     let said = say_on(&stage, &["devices", "rollback", &none]);
     assert_eq!(said.code, 4, "{said:?}");

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 use tranche::api::rollout::Phase;
 
 use super::{say, say_on};
+use crate::rest::bind;
 use crate::rollouts::stage::Stage;
 use crate::support::controlplane::{ControlPlane, User};
+use crate::support::wait::until;
 
 fn grade(report: &Value, check: &str) -> String {
     let findings = report["findings"].as_array().unwrap();
@@ -55,4 +57,40 @@ async fn nobody_may_see_anything() {
     assert_eq!(grade(&empty, "policies"), "unknown");
     let advised = |finding: &Value| finding["grade"] != "bad" || finding["advice"].is_string();
     assert!(empty["findings"].as_array().unwrap().iter().all(advised), "{empty:#}");
+}
+
+/// With the roles that the examples have, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roles_of_the_examples_suffice() {
+    let plane = ControlPlane::shared();
+    let stage = Stage::set("cli-roles", 2, &json!({})).await;
+    bind(plane, &stage.namespace, User::Viewer, &["rbac-viewer.yaml"]).await;
+    bind(plane, &stage.namespace, User::Operator, &["rbac-viewer.yaml", "rbac-operator.yaml"]).await;
+    let say_as = |user: User, args: &[&str]| {
+        tokio::task::block_in_place(|| say(&plane.kubeconfig(user), &stage.namespace, args))
+    };
+    // Bindings come to the API server's authorizer a moment after they are made.
+    for (user, args) in [
+        (User::Viewer, &["policies", "list"][..]),
+        (User::Operator, &["policies", "list"]),
+        (User::Operator, &["policies", "pause", "myapp", "--dry-run"]),
+    ] {
+        until("the roles to be known", async || {
+            let said = say_as(user, args);
+            if said.code == 0 { Ok(()) } else { Err(said.err) }
+        })
+        .await;
+    }
+    for (user, rights) in [(User::Viewer, "warning"), (User::Operator, "good")] {
+        let said = say_as(user, &["doctor", "-o", "json"]);
+        assert_eq!(said.code, 0, "{user:?}: {said:?}");
+        let report = report(&said.out);
+        assert_eq!((grade(&report, "your rights").as_str(), grade(&report, "objects").as_str()), (rights, "good"));
+    }
+    for verb in ["pause", "resume", "forgive"] {
+        let said = say_as(User::Operator, &["policies", verb, "myapp"]);
+        assert_eq!(said.code, 0, "{verb}: {said:?}");
+    }
+    let said = say_as(User::Viewer, &["policies", "pause", "myapp"]);
+    assert!(said.code == 1 && said.err.contains("viewer (you) may not patch imageupdatepolicies"), "{said:?}");
 }

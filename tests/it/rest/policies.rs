@@ -54,6 +54,26 @@ async fn there_and_back() {
     assert_eq!(replaced["health_check_enabled"], false, "{replaced}");
     assert_eq!(replaced["spec"]["devices"]["names"], json!(["a"]));
 
+    // What was read is sent back: nothing is written, not even who asked.
+    let read = door.get(&path).await;
+    let again = door.put(&path, &read.json()).await;
+    assert_eq!((again.status, again.etag(), again.json()), (200, read.etag(), read.json()));
+    let mut edited = read.json();
+    edited["spec"]["strategy"] = json!({"batches": [{"size": 1, "approval": true}, {"size": "100%"}]});
+    door.put(&path, &edited).await.ok();
+    let gated = door.get(&path).await;
+    let mut row = gated.json();
+    row.as_object_mut().unwrap().remove("spec");
+    row["enabled"] = json!(false);
+    let changed = door.put(&path, &row).await.ok();
+    assert_eq!(changed["enabled"], false);
+    assert_eq!(changed["spec"]["strategy"], gated.json()["spec"]["strategy"], "a row takes no gate away");
+    let labelled = json!({"spec": changed["spec"], "metadata": {"labels": {"line": "3"}}});
+    door.put(&path, &labelled).await.ok();
+    let stored = api.get(&id).await.unwrap();
+    assert_eq!(Some(Act::of(&stored.metadata).unwrap().generation), stored.metadata.generation);
+    door.put(&path, &json!({"spec": spec})).await.ok();
+
     // What makes no sense is said by the API server.
     let mut wrong = spec.clone();
     wrong["strategy"] = json!({"type": "Scheduled"});
@@ -69,7 +89,9 @@ async fn there_and_back() {
 
     let list = door.get("/image-policies").await.ok();
     assert_eq!((&list["count"], &list["policies"][0]["id"]), (&json!(1), &json!(id)));
-    door.delete(&path).await.ok();
+    door.header("if-match", &before.etag()).delete(&path).await.problem(412, "changed");
+    let last = door.get(&path).await;
+    door.header("if-match", &last.etag()).delete(&path).await.ok();
     door.get(&path).await.problem(404, "not-found");
     door.delete(&path).await.problem(404, "not-found");
 }

@@ -1,5 +1,6 @@
 //! RBAC decides, and the record of the API server names the person.
 
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde_json::json;
 use tranche::api::{ImageRollout, act::Act};
 
@@ -122,4 +123,36 @@ async fn without_a_token_nothing_is_told() {
     }
     let nobody = Door::of(plane, url, User::Nobody).header("impersonate-user", "admin");
     nobody.get("/rollouts").await.problem(403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_see_rollouts_and_no_devices_sees_the_rollout() {
+    let plane = ControlPlane::shared();
+    let stage = Stage::set("rest-part", 2, &json!({})).await;
+    let rollout = stage.push("v2.0.0").await;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "rollouts"},
+        "rules": [{"apiGroups": ["tranche.dev"], "resources": ["imagerollouts"], "verbs": ["get", "list"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "rollouts"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "rollouts"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "viewer"}],
+    });
+    let roles: kube::Api<Role> = kube::Api::namespaced(stage.client.clone(), &stage.namespace);
+    let bindings: kube::Api<RoleBinding> = kube::Api::namespaced(stage.client.clone(), &stage.namespace);
+    roles.create(&Default::default(), &serde_json::from_value(role).unwrap()).await.unwrap();
+    bindings.create(&Default::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let door = Door::of(plane, &stage.tranche().url, User::Viewer);
+    until("the viewer to be let in", async || {
+        let answer = door.get("/rollouts").await;
+        if answer.status == 200 { Ok(()) } else { Err(answer.text) }
+    })
+    .await;
+    let details = door.get(&format!("/rollouts/{rollout}")).await.ok();
+    assert_eq!(details["rollout"]["rollout_id"], rollout);
+    assert_eq!((&details["devices"], &details["devices_complete"]), (&json!([]), &json!(false)), "{details}");
+    let why = details["devices_error"].as_str().unwrap();
+    assert!(why.contains("\"viewer\" cannot list") && why.contains("devices"), "{why}");
+    door.get(&format!("/rollouts/{rollout}/devices")).await.problem(403, "forbidden");
 }

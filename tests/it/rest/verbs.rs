@@ -18,6 +18,8 @@ async fn a_rollout_by_hand() {
     let made = door.post("/rollouts", &start).await;
     assert_eq!(made.status, 201, "{made:?}");
     let rollout = made.json()["rollout_id"].as_str().unwrap().to_owned();
+    let effect = "its devices are counted and put into batches, each of which waits for approval";
+    assert_eq!((&made.json()["effect"], &made.json()["devices"]), (&json!(effect), &json!(null)), "{made:?}");
     let again = door.post("/rollouts", &start).await;
     assert_eq!((again.status, &again.json()["rollout_id"]), (200, &json!(rollout)), "{again:?}");
     // A push of the same tag is the same rollout.
@@ -39,7 +41,10 @@ async fn a_rollout_by_hand() {
     let healthy = body["devices"].as_array().unwrap().iter().filter(|device| device["status"] == "healthy");
     let healthy: Vec<_> = healthy.map(|device| device["device_uuid"].as_str().unwrap().to_owned()).collect();
     assert_eq!(healthy.len(), 2, "{body}");
-    assert_eq!(body["devices_complete"], true);
+    assert_eq!((&body["devices_complete"], &body["devices_error"]), (&json!(true), &json!(null)));
+    let all = door.get(&format!("/rollouts/{rollout}/devices")).await.ok();
+    assert_eq!(all["batches"]["1"][0]["reason"], "Healthy", "{all}");
+    assert_eq!(all["batches"]["2"][0]["reason"], "BatchNotOpen", "{all}");
     let by_uid = door.get(&format!("/rollouts/{}", body["rollout"]["uid"].as_str().unwrap())).await.ok();
     assert_eq!(by_uid["rollout"]["rollout_id"], rollout);
 
@@ -76,8 +81,12 @@ async fn a_rollout_by_hand() {
     assert_eq!(door.post(&path("rollback-all"), &json!({})).await.ok()["changed"], false);
     // Starting it anew needs a word of its own.
     door.post("/rollouts", &start).await.problem(409, "state");
-    let retried = door.post(&path("retry"), &json!({"reason": "fixed the bench"})).await;
+    door.header("if-match", "\"1\"").post(&path("retry"), &json!({})).await.problem(412, "changed");
+    let ended = door.get(&format!("/rollouts/{rollout}")).await;
+    let retried =
+        door.header("if-match", &ended.etag()).post(&path("retry"), &json!({"reason": "fixed the bench"})).await;
     assert_eq!(retried.status, 201, "{retried:?}");
+    assert!(retried.json()["effect"].as_str().unwrap().contains("waits for approval"), "{retried:?}");
     let retried = retried.json()["rollout_id"].as_str().unwrap().to_owned();
     assert_ne!(retried, rollout);
     assert_eq!(door.post(&path("retry"), &json!({})).await.status, 200);
@@ -107,4 +116,24 @@ async fn many_people_at_once() {
     assert!(changed == 1 || ended == 8, "{answers:#?}");
     let paused = stage.api::<ImageRollout>().get(&rollout).await.unwrap().spec.paused;
     assert_eq!(paused, changed == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_is_to_wait() {
+    let stage = Stage::set("rest-wait", 1, &json!({})).await;
+    let door = Door::of(ControlPlane::shared(), &stage.tranche().url, User::Admin);
+    let image = "iotistic/myapp:v2.0.0";
+    let later = "2126-12-01T22:00:00Z";
+    for wrong in ["tonight", "2126-13-01T00:00:00Z"] {
+        let refusal = door.post("/rollouts", &json!({"image": image, "not_before": wrong})).await;
+        assert!(
+            refusal.problem(400, "bad-body")["detail"].as_str().unwrap().starts_with("not_before: "),
+            "{refusal:?}"
+        );
+    }
+    let made = door.post("/rollouts", &json!({"image": image, "paused": true, "not_before": later})).await.ok();
+    assert!(made["effect"].as_str().unwrap().starts_with("it is paused"), "{made}");
+    let name = made["rollout_id"].as_str().unwrap();
+    let spec = stage.api::<ImageRollout>().get(name).await.unwrap().spec;
+    assert_eq!((spec.paused, spec.not_before.map(|time| time.0.to_string()).as_deref()), (true, Some(later)));
 }

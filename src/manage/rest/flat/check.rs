@@ -5,13 +5,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Untranslatable, untranslatable};
+use super::{Untranslatable, news, untranslatable};
 use crate::api::check::HealthCheck;
 
 /// Name of the one health check that a row has.
 const CHECK: &str = "health";
+/// The field of the row.
+const FIELD: &str = "health_check_config";
 /// What the predecessor asked of each device when nothing else was said.
 const DEFAULT_ENDPOINT: &str = "http://{device_ip}:80/health";
+/// Longest time that a row can say.
+const MAX_SECONDS: u32 = 3600;
 
 /// A health check as the predecessor had it, in both ways in which its documents write it.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ pub(in super::super) struct Check {
     container_name: Option<String>,
     /// For one attempt, seconds.
     #[serde(alias = "timeout_seconds", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = 1, max = MAX_SECONDS))]
     timeout: Option<u32>,
     /// How many attempts may fail beside the last.
     #[serde(alias = "retry_count", skip_serializing_if = "Option::is_none")]
@@ -50,7 +54,7 @@ pub(in super::super) struct Check {
     retries: Option<i32>,
     /// Between two attempts, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = 1, max = MAX_SECONDS))]
     interval_seconds: Option<u32>,
 }
 
@@ -70,9 +74,74 @@ enum CheckType {
 }
 
 impl Check {
+    /// Whether it says anything.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What it says that `known` doesn't; all of it, where it is of another kind.
+    pub(super) fn unlike(self, known: &Self) -> Self {
+        if self.type_.is_some_and(|type_| Some(type_) != known.type_) {
+            return self;
+        }
+        Self {
+            type_: None,
+            endpoint: news(self.endpoint, known.endpoint.as_ref()),
+            expected_status_code: news(self.expected_status_code, known.expected_status_code.as_ref()),
+            expected_body: news(self.expected_body, known.expected_body.as_ref()),
+            host: news(self.host, known.host.as_ref()),
+            port: news(self.port, known.port.as_ref()),
+            container_name: news(self.container_name, known.container_name.as_ref()),
+            timeout: news(self.timeout, known.timeout.as_ref()),
+            retries: news(self.retries, known.retries.as_ref()),
+            interval_seconds: news(self.interval_seconds, known.interval_seconds.as_ref()),
+        }
+    }
+
+    /// Whether it is about a check of ours: of its kind, or of no kind in particular.
+    pub(super) fn fits(&self, check: &Value) -> bool {
+        let kinds = [("http", CheckType::Http), ("tcp", CheckType::Tcp), ("container", CheckType::Container)];
+        let kind = kinds.iter().find(|(name, _)| check.get(name).is_some_and(|kind| !kind.is_null()));
+        kind.is_some_and(|(_, kind)| self.type_.is_none_or(|type_| type_ == *kind))
+    }
+
+    /// Says it in a check of ours that it [fits](Self::fits), of which the rest stays as it is.
+    pub(super) fn apply(&self, check: &mut Value, timeout: Option<u32>) -> Result<(), Untranslatable> {
+        let said: [(&str, &str, Option<Value>); 6] = [
+            ("http", "url", self.endpoint.as_ref().map(|url| json!(url))),
+            ("http", "expectedStatus", self.expected_status_code.map(|status| json!(status))),
+            ("http", "bodyContains", self.expected_body.as_ref().map(|text| json!(text))),
+            ("tcp", "host", self.host.as_ref().map(|host| json!(host))),
+            ("tcp", "port", self.port.map(|port| json!(port))),
+            ("container", "service", self.container_name.as_ref().map(|name| json!(name))),
+        ];
+        for (kind, field, value) in said {
+            let Some(value) = value else { continue };
+            let Some(of) = check.get_mut(kind).and_then(Value::as_object_mut) else {
+                return untranslatable(
+                    FIELD,
+                    format!("{field} is of a {kind} check, and the policy has none: say its type"),
+                );
+            };
+            // An empty text asks for nothing.
+            if value == json!("") {
+                of.remove(field)
+            } else {
+                of.insert(field.to_owned(), value)
+            };
+        }
+        set_timeout(check, self.timeout.or(timeout));
+        if let Some(retries) = self.retries {
+            check["retries"] = json!(retries);
+        }
+        if let Some(seconds) = self.interval_seconds {
+            check["interval"] = json!(format!("{seconds}s"));
+        }
+        Ok(())
+    }
+
     /// In ours; `timeout` is for where it has none.
     pub(super) fn check(self, timeout: Option<u32>) -> Result<Value, Untranslatable> {
-        const FIELD: &str = "health_check_config";
         let kind = match self.type_.unwrap_or(CheckType::Http) {
             CheckType::Http => {
                 let mut http = json!({
@@ -99,9 +168,7 @@ impl Check {
             }
         };
         let mut check = json!({ "name": CHECK, kind.0: kind.1 });
-        if let Some(seconds) = self.timeout.or(timeout) {
-            check["timeout"] = json!(format!("{seconds}s"));
-        }
+        set_timeout(&mut check, self.timeout.or(timeout));
         if let Some(retries) = self.retries {
             check["retries"] = json!(retries);
         }
@@ -114,9 +181,9 @@ impl Check {
     /// Of ours, if it is of a kind that the predecessor had.
     pub(super) fn of(check: &HealthCheck) -> Option<Self> {
         let timed = Self {
-            timeout: Some(seconds(check.timeout)),
+            timeout: seconds(check.timeout),
             retries: Some(check.retries),
-            interval_seconds: Some(seconds(check.interval)),
+            interval_seconds: seconds(check.interval),
             ..Self::default()
         };
         if let Some(http) = &check.http {
@@ -138,7 +205,16 @@ impl Check {
     }
 }
 
-/// Whole seconds.
-pub(super) fn seconds(duration: kube::core::Duration) -> u32 {
-    u32::try_from(std::time::Duration::from(duration).as_secs()).unwrap_or(u32::MAX)
+/// For one attempt.
+pub(super) fn set_timeout(check: &mut Value, seconds: Option<u32>) {
+    if let Some(seconds) = seconds {
+        check["timeout"] = json!(format!("{seconds}s"));
+    }
+}
+
+/// Whole seconds, rounded up; `None` for what a row has no room for.
+pub(super) fn seconds(duration: kube::core::Duration) -> Option<u32> {
+    let duration = std::time::Duration::from(duration);
+    let whole = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(whole).ok().filter(|seconds| (1..=MAX_SECONDS).contains(seconds))
 }

@@ -114,6 +114,49 @@ fn what_it_does_not_speak_of_stays() {
 }
 
 #[test]
+fn one_field_of_a_check_changes_that_field() {
+    let before = json!({
+        "image": {"pattern": "a:*"}, "devices": {"selector": {}},
+        "healthChecks": [
+            {"name": "web", "timeout": "500ms", "http": {"url": "https://x/", "method": "HEAD"}},
+            {"name": "port", "tcp": {"port": 80}},
+        ],
+    });
+    let changed = |value: Value| -> Result<Value, String> {
+        let known: ImageUpdatePolicySpec = serde_json::from_value(before.clone()).unwrap();
+        let mut spec = before.as_object().unwrap().clone();
+        row(value).unlike(&Row::of(&known)).apply(&mut spec).map_err(|error| error.to_string())?;
+        Ok(spec.get("healthChecks").cloned().unwrap_or_default())
+    };
+    let with = |path: &str, value: Value| {
+        let mut spec = before["healthChecks"].clone();
+        *spec.pointer_mut(path).unwrap() = value;
+        spec
+    };
+    assert_eq!(changed(json!({"health_check_timeout_seconds": 1})).unwrap(), before["healthChecks"], "as it was read");
+    assert_eq!(changed(json!({"health_check_timeout_seconds": 5})).unwrap(), with("/0/timeout", json!("5s")));
+    let config = json!({"health_check_config": {"type": "http", "endpoint": "https://y/", "timeout": 1}});
+    assert_eq!(changed(config).unwrap(), with("/0/http/url", json!("https://y/")));
+    let other = changed(json!({"health_check_config": {"type": "tcp", "port": 443}})).unwrap();
+    assert_eq!(other[0]["tcp"]["port"], 443);
+    assert_eq!(other.as_array().unwrap()[1..], before["healthChecks"].as_array().unwrap()[..], "none of them goes");
+    assert!(changed(json!({"health_check_config": {"port": 443}})).unwrap_err().contains("say its type"));
+    assert!(changed(json!({"health_check_enabled": false})).is_ok_and(|checks| checks.is_null()));
+}
+
+#[test]
+fn a_number_of_batches_removes_no_gate() {
+    let with = |batches: Value| {
+        let mut spec =
+            json!({"image": {"pattern": "a:*"}, "strategy": {"batches": batches}}).as_object().unwrap().clone();
+        row(json!({"staged_batches": 2})).apply(&mut spec).map(|()| spec["strategy"]["batches"].clone())
+    };
+    let refused = with(json!([{"size": "50%", "approval": true}, {"size": "100%"}])).unwrap_err().to_string();
+    assert!(refused.contains("batches have approval") && refused.contains("spec.strategy.batches"), "{refused}");
+    assert_eq!(with(json!([{"size": "100%", "approval": false}])).unwrap(), json!([{"size": "50%"}, {"size": "100%"}]));
+}
+
+#[test]
 fn rates_are_rounded_down() {
     for (rate, wanted) in [(0.0, "0%"), (0.29, "29%"), (0.125, "12%"), (0.57, "57%"), (1.0, "100%")] {
         assert_eq!(
