@@ -34,6 +34,9 @@ use super::schema;
     printcolumn(name = "InSync", type_ = "string", json_path = ".status.conditions[?(@.type==\"InSync\")].status"),
     printcolumn(name = "LastSeen", type_ = "date", json_path = ".status.lastSeenTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Held", type_ = "boolean", json_path = ".spec.hold", priority = 1),
+    printcolumn(name = "Failure", type_ = "string", json_path = ".status.updates[?(@.verdict==\"Failed\")].reason", priority = 1),
+    printcolumn(name = "Also", type_ = "string", json_path = ".spec.images[1].repository", priority = 1),
     validation = kube::core::Rule::new("self.metadata.name.size() <= 63")
         .message("metadata.name is the device's UUID in lower case, at most 63 characters"),
 )]

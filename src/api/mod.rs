@@ -19,6 +19,7 @@ pub mod policy;
 pub mod presence;
 pub mod rollout;
 pub mod schema;
+pub mod table;
 pub mod time;
 pub mod webhook;
 

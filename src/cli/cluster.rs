@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use http::Request as HttpRequest;
+use http::{HeaderValue, Request as HttpRequest, header};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::fault::{Code, Fault, Request, close_to, singular};
+use crate::api::table;
 
 /// Objects of one page of a list. A page costs the API server as much as it has objects left to give, so that kubectl's 500
 /// take several times as long for a hundred thousand; and two pages of these are some 20 MB at most.
@@ -196,7 +197,6 @@ impl Cluster {
         mut take: impl FnMut(&[&RawValue]) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
         let path = K::url_path(&(), Some(&self.namespace));
-        let refused = |error: &kube::Error| request::<K>("list", None, &self.namespace).refused(error);
         let fetch = |params: &ListParams| -> anyhow::Result<_> {
             let request = kube::core::Request::new(path.as_str()).list(params)?;
             let client = self.client.clone();
@@ -207,9 +207,8 @@ impl Cluster {
         }
         let mut next = Some(fetch(&params)?);
         while let Some(page) = next.take() {
-            let text = page.await?.map_err(|error| refused(&error))?;
-            let list: RawList<'_> =
-                serde_json::from_str(&text).map_err(|error| refused(&kube::Error::SerdeError(error)))?;
+            let text = page.await?.map_err(|error| self.unlisted::<K>(&error))?;
+            let list: RawList<'_> = serde_json::from_str(&text).map_err(|error| self.unreadable::<K>(error))?;
             if let Some(token) = list.metadata.token.filter(|token| !token.is_empty()) {
                 params.continue_token = Some(token);
                 next = Some(fetch(&params)?);
@@ -219,6 +218,41 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// These columns of every object of a kind, some at a time; false if the cluster's kind doesn't have all of them, and
+    /// nothing was taken.
+    ///
+    /// # Errors
+    /// When they can't be had, or `take` fails.
+    pub async fn columns<K: Kind, const N: usize>(
+        &self,
+        params: &ListParams,
+        columns: [&str; N],
+        mut take: impl FnMut(Vec<table::Cells<N>>) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<bool> {
+        let path = K::url_path(&(), Some(&self.namespace));
+        let mut request = kube::core::Request::new(path).list(params)?;
+        let (name, value) = table::WITHOUT_OBJECTS;
+        *request.uri_mut() = format!("{}&{name}={value}", request.uri()).parse()?;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(table::ACCEPT));
+        let text = self.client.request_text(request).await.map_err(|error| self.unlisted::<K>(&error))?;
+        let table = table::Table::read(text.as_bytes()).map_err(|error| self.unreadable::<K>(error))?;
+        let Some(mut cells) = table.cells(columns) else { return Ok(false) };
+        loop {
+            let some: Vec<table::Cells<N>> = cells.by_ref().take(PAGE as usize).collect();
+            if some.is_empty() || !take(some)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn unlisted<K: Kind>(&self, error: &kube::Error) -> Fault {
+        request::<K>("list", None, &self.namespace).refused(error)
+    }
+
+    fn unreadable<K: Kind>(&self, error: serde_json::Error) -> Fault {
+        self.unlisted::<K>(&kube::Error::SerdeError(error))
     }
 
     /// Changes an object; the changed one.

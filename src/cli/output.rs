@@ -142,6 +142,12 @@ impl Cell {
         }
         Self { text, tone }
     }
+
+    /// What it says.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl From<String> for Cell {

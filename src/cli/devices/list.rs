@@ -1,6 +1,7 @@
 //! `tranche devices list`: a hundred thousand of them in bounded memory.
 //!
-//! Of each device only what its row shows is read: its apps and what it reports are most of it.
+//! Of each device only what its row shows is read: its apps and what it reports are most of it. Where the printer columns
+//! say all of that, the API server isn't asked for more, which makes a long list several times as fast.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::api::condition::{CONNECTED, IN_SYNC};
-use crate::api::{Device, FLEET_LABEL};
-use crate::cli::list::{ListArgs, Row, list};
+use crate::api::device::Verdict;
+use crate::api::{Device, FLEET_LABEL, table};
+use crate::cli::list::{ListArgs, Row, list, list_printed};
 use crate::cli::output::{Cell, Column, Tone, column, wide};
 use crate::cli::words::{age, short_image};
 
@@ -55,6 +57,9 @@ struct Slim {
     spec: Spec,
     #[serde(default)]
     status: Status,
+    /// It was told more images than are known here.
+    #[serde(skip)]
+    more: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +68,25 @@ struct Meta {
     name: String,
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    creation_timestamp: Option<Timestamp>,
+    creation_timestamp: Option<When>,
+}
+
+/// A point in time, or how long ago it was in the API server's words, which are kubectl's.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum When {
+    At(Timestamp),
+    Ago(String),
+}
+
+impl When {
+    fn said(this: Option<&Self>, now: Timestamp) -> String {
+        match this {
+            Some(Self::Ago(text)) => text.clone(),
+            Some(Self::At(time)) => age(Some(*time), now),
+            None => age(None, now),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,14 +111,14 @@ struct Image {
 struct Status {
     address: Option<String>,
     agent_version: Option<String>,
-    last_seen_time: Option<Timestamp>,
+    last_seen_time: Option<When>,
     updates: Vec<Update>,
     conditions: Vec<Condition>,
 }
 
 #[derive(Debug, Deserialize)]
 struct Update {
-    verdict: crate::api::device::Verdict,
+    verdict: Verdict,
 }
 
 #[derive(Debug, Deserialize)]
@@ -105,14 +128,46 @@ struct Condition {
     status: String,
 }
 
+/// The printer columns that say what a row shows.
+const PRINTED: [&str; 10] =
+    [table::NAME, "Fleet", "Images", "Also", "Connected", "InSync", "Held", "Failure", "LastSeen", "Age"];
+
 impl Slim {
+    /// From the cells of these columns.
+    fn printed(cells: table::Cells<{ PRINTED.len() }>) -> Option<Self> {
+        let [name, fleet, image, also, connected, in_sync, held, failure, seen, age] = cells;
+        let condition =
+            |type_: &str, status: Option<String>| status.map(|status| Condition { type_: type_.to_owned(), status });
+        let conditions = [condition(CONNECTED, connected), condition(IN_SYNC, in_sync)];
+        let image = image.map(|image| Image { repository: String::new(), image: Some(image), rollout: String::new() });
+        Some(Self {
+            metadata: Meta {
+                name: name?,
+                labels: fleet.map(|fleet| (FLEET_LABEL.to_owned(), fleet)).into_iter().collect(),
+                creation_timestamp: age.map(When::Ago),
+            },
+            spec: Spec {
+                display_name: None,
+                hold: held.is_some_and(|held| held == "true"),
+                images: image.into_iter().collect(),
+            },
+            status: Status {
+                last_seen_time: seen.map(When::Ago),
+                updates: failure.map(|_| Update { verdict: Verdict::Failed }).into_iter().collect(),
+                conditions: conditions.into_iter().flatten().collect(),
+                ..Status::default()
+            },
+            more: also.is_some(),
+        })
+    }
+
     fn condition(&self, type_: &str) -> Option<bool> {
         let found = self.status.conditions.iter().find(|condition| condition.type_ == type_)?;
         Some(found.status == "True")
     }
 
     fn failed(&self) -> bool {
-        self.status.updates.iter().any(|update| update.verdict == crate::api::device::Verdict::Failed)
+        self.status.updates.iter().any(|update| update.verdict == Verdict::Failed)
     }
 
     fn is(&self, state: State) -> bool {
@@ -160,16 +215,16 @@ impl Row for Slim {
             self.metadata.name.as_str().into(),
             self.spec.display_name.clone().into(),
             self.metadata.labels.get(FLEET_LABEL).cloned().into(),
-            if images.is_empty() { None } else { Some(images.join(",")) }.into(),
+            if images.is_empty() { None } else { Some(images.join(",") + if self.more { ",…" } else { "" }) }.into(),
             Cell::toned(state, tone),
             // The time in the status is written along with other changes only; whoever is connected polled lately.
             match self.condition(CONNECTED) {
                 Some(true) => "now".into(),
-                Some(false) | None => age(self.status.last_seen_time, now).into(),
+                Some(false) | None => When::said(self.status.last_seen_time.as_ref(), now).into(),
             },
             self.status.address.clone().into(),
             self.status.agent_version.clone().into(),
-            age(self.metadata.creation_timestamp, now).into(),
+            When::said(self.metadata.creation_timestamp.as_ref(), now).into(),
         ]
     }
 }
@@ -188,5 +243,56 @@ pub async fn run(args: &DeviceListArgs) -> anyhow::Result<()> {
             && policy.as_ref().is_none_or(|policy| images.iter().any(|image| of_policy(&image.rollout, policy)))
             && rollout.as_ref().is_none_or(|rollout| images.iter().any(|image| image.rollout == *rollout))
     };
-    list(how, keep).await
+    // Columns don't say which rollout an image is of.
+    if policy.is_some() || rollout.is_some() {
+        return list(how, keep).await;
+    }
+    list_printed(how, PRINTED, Slim::printed, keep).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(cells: [Option<&str>; PRINTED.len()]) -> Vec<String> {
+        let slim = Slim::printed(cells.map(|cell| cell.map(str::to_owned))).unwrap();
+        slim.cells(Timestamp::UNIX_EPOCH).iter().map(|cell| cell.text().to_owned()).collect()
+    }
+
+    #[test]
+    fn columns_say_what_objects_say() {
+        let device = serde_json::json!({
+            "metadata": {"name": "a", "labels": {FLEET_LABEL: "plant-a"}, "creationTimestamp": "1969-12-31T23:00:00Z"},
+            "spec": {"images": [{"repository": "docker.io/acme/app", "image": "docker.io/acme/app:v2", "rollout": "app-1"}]},
+            "status": {
+                "lastSeenTime": "1969-12-31T23:55:00Z",
+                "conditions": [{"type": CONNECTED, "status": "False"}, {"type": IN_SYNC, "status": "True"}],
+            },
+        });
+        let slim: Slim = serde_json::from_value(device).unwrap();
+        let objects: Vec<String> =
+            slim.cells(Timestamp::UNIX_EPOCH).iter().map(|cell| cell.text().to_owned()).collect();
+        let some = |text| Some(text);
+        let mut cells = [
+            some("a"),
+            some("plant-a"),
+            some("docker.io/acme/app:v2"),
+            None,
+            some("False"),
+            some("True"),
+            some("false"),
+            None,
+            some("5m"),
+            some("60m"),
+        ];
+        assert_eq!(row(cells), objects);
+        cells[3] = Some("docker.io/acme/db");
+        assert_eq!(row(cells)[3], "acme/app:v2,…", "it was told another image, too");
+        cells[6] = Some("true");
+        assert_eq!(row(cells)[4], "Held");
+        cells[7] = Some("DeadlineExceeded");
+        assert_eq!(row(cells)[4], "Failed");
+        let bare = [Some("a"), None, None, None, None, None, None, None, None, Some("1s")];
+        assert_eq!(row(bare)[4], "NeverSeen");
+    }
 }

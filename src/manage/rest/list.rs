@@ -4,11 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Call, Reply};
+use super::index::Entry;
 use super::input::{NoBody, Nothing};
 use super::page;
 use super::problems::Refusal;
-use super::rollouts::{all, rows};
-use super::row::{RolloutRow, Seen};
+use super::rollouts::Policies;
+use super::row::RolloutRow;
 use super::words::RolloutStatus;
 
 /// Which rollouts.
@@ -59,7 +60,7 @@ struct Pagination {
 }
 
 pub(super) async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Reply<RolloutList>, Refusal> {
-    let Call { caller, query, .. } = call;
+    let Call { rest, caller, query, .. } = call;
     let ListQuery { status, image_name, policy, limit, offset, token } = query;
     if token.is_some() && offset.is_some() {
         let why = "continue and offset exclude each other".into();
@@ -68,23 +69,23 @@ pub(super) async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Reply
     if policy.as_deref().is_some_and(|policy| !page::is_name(policy)) {
         return Err(Refusal::Query { name: "policy".into(), why: "is not the name of a policy".into() });
     }
-    let mut seen = all(&caller, policy.as_deref()).await?;
-    seen.retain(|seen| status.is_none_or(|status| seen.word() == status));
+    let after = token.as_deref().map(page::unseal).transpose()?;
+    let (index, policies) = futures::try_join!(rest.kept.index(&caller, policy.as_deref()), Policies::read(&caller))?;
+    let mut entries = index;
+    entries.retain(|entry| status.is_none_or(|status| entry.word() == status));
     if let Some(text) = &image_name {
-        seen.retain(|seen| seen.has_in_name(text));
+        entries.retain(|entry| entry.has_in_name(text));
     }
-    seen.sort_by_cached_key(Seen::key);
-    let start = match &token {
+    entries.sort_by_cached_key(Entry::key);
+    let start = match after {
         None => offset.unwrap_or_default() as usize,
-        Some(token) => {
-            let after = page::unseal(token)?;
-            seen.iter().position(|seen| seen.place() > after).unwrap_or(seen.len())
-        }
+        Some(after) => entries.iter().position(|entry| entry.place() > after).unwrap_or(entries.len()),
     };
-    let page: Vec<&Seen> = seen.iter().skip(start).take(limit as usize).collect();
-    let token = page.last().filter(|_| start + page.len() < seen.len()).map(|last| page::seal(&last.place()));
-    let pagination = Pagination { total: seen.len(), limit, offset: start, token };
-    let rollouts = rows(&caller, page).await?;
+    let end = start.saturating_add(limit as usize).min(entries.len());
+    let page = entries.get(start..end).unwrap_or_default();
+    let token = page.last().filter(|_| end < entries.len()).map(|last| page::seal(&last.place()));
+    let pagination = Pagination { total: entries.len(), limit, offset: start, token };
+    let rollouts = policies.rows(&rest.kept.read(&caller, page).await?);
     Ok(Reply::new(RolloutList { rollouts, pagination }))
 }
 
@@ -95,9 +96,10 @@ pub(super) struct ActiveRollouts {
 }
 
 pub(super) async fn active(call: Call<Nothing, Nothing, NoBody>) -> Result<Reply<ActiveRollouts>, Refusal> {
-    let mut seen = all(&call.caller, None).await?;
-    seen.retain(Seen::is_active);
-    seen.sort_by_cached_key(Seen::key);
-    let rollouts = rows(&call.caller, seen.iter().collect()).await?;
+    let Call { rest, caller, .. } = call;
+    let (mut entries, policies) = futures::try_join!(rest.kept.index(&caller, None), Policies::read(&caller))?;
+    entries.retain(Entry::is_active);
+    entries.sort_by_cached_key(Entry::key);
+    let rollouts = policies.rows(&rest.kept.read(&caller, &entries).await?);
     Ok(Reply::new(ActiveRollouts { count: rollouts.len(), rollouts }))
 }

@@ -2,7 +2,8 @@
 //! statuses of the predecessor's documents, beside ours.
 //!
 //! It has no power of its own. Every request is made on the API server with the caller's own token and nothing else, so RBAC
-//! decides and the audit log names the person. Nothing is cached: what a person may see is the API server's to say, each time.
+//! decides and the audit log names the person. What a person may see is the API server's to say, each time: what is kept of
+//! rollouts ([`index`]) counts only for whoever has just been told that it is there, and that it is the present.
 //! Long lists are read in pages and written as they come.
 
 mod bounds;
@@ -11,6 +12,7 @@ mod devices;
 mod endpoint;
 mod flat;
 mod hold;
+mod index;
 mod input;
 mod list;
 mod openapi;
@@ -59,6 +61,7 @@ pub struct Rest {
     shutdown: Shutdown,
     slots: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    kept: index::Kept,
 }
 
 impl std::fmt::Debug for Rest {
@@ -79,6 +82,7 @@ impl Rest {
             shutdown,
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            kept: index::Kept::default(),
         })
     }
 }

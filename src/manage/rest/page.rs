@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header;
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use serde::Deserialize;
@@ -13,13 +14,17 @@ use serde_json::value::RawValue;
 
 use super::caller::Caller;
 use super::problems::Refusal;
-use crate::api::{GROUP, VERSION};
+use crate::api::{GROUP, VERSION, table};
 
 /// Objects of one page: some megabytes. The API server counts all that are left for each page, so small pages of a long list
 /// cost it more than large ones.
 pub(super) const PAGE: u32 = 1000;
 /// A list that changes faster than it can be read is given up after so many tokens that were too old.
 const MAX_EXPIRED: u32 = 20;
+
+/// A kind of ours.
+pub(super) trait Kind: Resource<Scope = NamespaceResourceScope, DynamicType = ()> {}
+impl<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>> Kind for K {}
 
 /// One object of a list.
 #[derive(Debug)]
@@ -90,17 +95,10 @@ struct NamedMeta {
 
 impl<T: DeserializeOwned> Pages<T> {
     /// Of the kind `K`, with selectors as the API server wants them.
-    pub(super) fn of<K>(caller: &Caller, selectors: &[(&str, &str)]) -> Self
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        let (namespace, plural) = (caller.namespace(), K::plural(&()));
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(selectors);
-        let path = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}?{}", query.finish());
+    pub(super) fn of<K: Kind>(caller: &Caller, selectors: &[(&str, &str)]) -> Self {
         Self {
             caller: caller.clone(),
-            path,
+            path: path::<K>(caller, selectors),
             size: PAGE,
             token: None,
             at_end: false,
@@ -154,7 +152,7 @@ impl<T: DeserializeOwned> Pages<T> {
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<Vec<Listed<T>>, Refusal> {
-        let page: Page<'_> = serde_json::from_slice(bytes).map_err(|_| Refusal::Unreadable("the list".into()))?;
+        let page: Page<'_> = serde_json::from_slice(bytes).map_err(|_| unreadable())?;
         self.token = page.metadata.token.filter(|token| !token.is_empty());
         self.at_end = self.token.is_none();
         self.remaining = page.metadata.remaining_item_count;
@@ -169,6 +167,30 @@ impl<T: DeserializeOwned> Pages<T> {
         }
         Ok(all)
     }
+}
+
+fn path<K: Kind>(caller: &Caller, parameters: &[(&str, &str)]) -> String {
+    let (namespace, plural) = (caller.namespace(), K::plural(&()));
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(parameters);
+    format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}?{}", query.finish())
+}
+
+fn unreadable() -> Refusal {
+    Refusal::Unreadable("the list".into())
+}
+
+/// These columns of every object of the kind `K`. `None` if the cluster's kind is of a version that doesn't have all of them.
+pub(super) async fn columns<K: Kind, const N: usize>(
+    caller: &Caller,
+    selectors: &[(&str, &str)],
+    columns: [&str; N],
+) -> Result<Option<Vec<table::Cells<N>>>, Refusal> {
+    let path = path::<K>(caller, &[selectors, &[table::WITHOUT_OBJECTS]].concat());
+    let request = http::Request::get(path).header(header::ACCEPT, table::ACCEPT);
+    let bytes = caller.fetch(request.body(Vec::new()).map_err(|_| Refusal::Unreachable)?).await?;
+    let table = table::Table::read(&bytes).map_err(|_| unreadable())?;
+    Ok(table.cells(columns).map(Iterator::collect))
 }
 
 fn listed<T: DeserializeOwned>(raw: &RawValue) -> Listed<T> {

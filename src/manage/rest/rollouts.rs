@@ -1,5 +1,8 @@
 //! Reading rollouts.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use http::Method;
 use kube::ResourceExt as _;
 use schemars::JsonSchema;
@@ -15,8 +18,7 @@ use super::standing::{DeviceRow, Standing};
 use super::words;
 use super::{list, stream, watch};
 use crate::api::rollout::BatchStatus;
-use crate::api::{Device, ImageRollout, ImageUpdatePolicy};
-use crate::manage::answer::strategy_word;
+use crate::api::{Device, ImageRollout, ImageUpdatePolicy, table};
 
 /// Devices that the details of a rollout hold; all of them are at a path of their own.
 const DEVICES_OF_DETAILS: usize = 100;
@@ -68,31 +70,38 @@ pub(super) struct Id {
     pub(super) id: String,
 }
 
-pub(super) async fn all(caller: &Caller, policy: Option<&str>) -> Result<Vec<Seen>, Refusal> {
-    let selector = policy.map(|policy| format!("spec.policyRef.name={policy}"));
-    let selectors: Vec<(&str, &str)> = selector.iter().map(|selector| ("fieldSelector", selector.as_str())).collect();
-    Pages::<Seen>::of::<ImageRollout>(caller, &selectors).all().await
-}
+/// What is shown of policies beside their rollouts.
+pub(super) struct Policies(HashMap<String, (Option<String>, Option<String>)>);
 
-/// Their rows, with what their policies say where the caller may read these.
-pub(super) async fn rows(caller: &Caller, seen: Vec<&Seen>) -> Result<Vec<RolloutRow>, Refusal> {
-    if seen.is_empty() {
-        return Ok(Vec::new());
+impl Policies {
+    /// What policies say now; nothing where the caller may not read them.
+    pub(super) async fn read(caller: &Caller) -> Result<Self, Refusal> {
+        let columns = [table::NAME, "Pattern", "Strategy"];
+        let cells = match page::columns::<ImageUpdatePolicy, 3>(caller, &[], columns).await {
+            Ok(cells) => cells.unwrap_or_default(),
+            Err(refusal) if refusal.is_forbidden() => Vec::new(),
+            Err(refusal) => return Err(refusal),
+        };
+        // The predecessor's words are ours in small letters.
+        let said = |[name, pattern, strategy]: table::Cells<3>| {
+            Some((name?, (pattern, strategy.map(|strategy| strategy.to_ascii_lowercase()))))
+        };
+        Ok(Self(cells.into_iter().filter_map(said).collect()))
     }
-    let policies = match Pages::<ImageUpdatePolicy>::of::<ImageUpdatePolicy>(caller, &[]).all().await {
-        Ok(policies) => policies,
-        Err(refusal) if refusal.is_forbidden() => Vec::new(),
-        Err(refusal) => return Err(refusal),
-    };
-    let row = |seen: &Seen| {
+
+    /// Rows of rollouts.
+    pub(super) fn rows<'a>(&self, seen: impl IntoIterator<Item = &'a Arc<Seen>>) -> Vec<RolloutRow> {
+        seen.into_iter().map(|seen| self.row(seen)).collect()
+    }
+
+    fn row(&self, seen: &Seen) -> RolloutRow {
         let mut row = RolloutRow::from(seen);
-        if let Some(policy) = policies.iter().find(|policy| policy.name_any() == seen.spec.policy_ref.name) {
-            row.image_pattern = Some(policy.spec.image.pattern.clone());
-            row.policy_strategy = Some(strategy_word(policy.spec.strategy.type_).to_owned());
+        if let Some((pattern, strategy)) = self.0.get(&seen.spec.policy_ref.name) {
+            row.image_pattern.clone_from(pattern);
+            row.policy_strategy.clone_from(strategy);
         }
         row
-    };
-    Ok(seen.into_iter().map(row).collect())
+    }
 }
 
 /// A rollout by its name or its UID.
@@ -104,9 +113,8 @@ pub(super) async fn find(caller: &Caller, id: &str) -> Result<ImageRollout, Refu
     }
     match caller.api::<ImageRollout>().get(&id).await.map_err(Refusal::from) {
         Err(refusal) if refusal.is_missing() && page::is_uid(&id) => {
-            let seen = all(caller, None).await?;
-            let name = seen.into_iter().find(|seen| seen.metadata.uid == id).ok_or_else(missing)?.metadata.name;
-            Ok(caller.api::<ImageRollout>().get(&name).await?)
+            let all = Pages::<ImageRollout>::of::<ImageRollout>(caller, &[]).all().await?;
+            all.into_iter().find(|rollout| rollout.uid().is_some_and(|uid| uid == id)).ok_or_else(missing)
         }
         Err(refusal) if refusal.is_missing() => Err(missing()),
         other => other,
@@ -172,8 +180,8 @@ async fn get(call: Call<Id, Nothing, NoBody>) -> Result<Reply<Details>, Refusal>
     let rollout = find(&caller, &id).await?;
     let revision = rollout.resource_version();
     let seen = Seen::of(&rollout).ok_or_else(|| Refusal::Unreadable(format!("rollout {id}")))?;
-    let row = rows(&caller, vec![&seen]).await?.pop().ok_or_else(|| Refusal::Unreadable(format!("rollout {id}")))?;
-    let standing = Standing::read(&caller, rollout.clone()).await?;
+    let row = Policies::read(&caller).await?.row(&seen);
+    let standing = Standing::read(&rest.kept, &caller, rollout.clone()).await?;
     let mut pages = Pages::<Device>::of::<Device>(&caller, &[]);
     let (mut devices, mut looked_at, mut complete, mut error) = (Vec::new(), 0, false, None);
     while devices.len() <= DEVICES_OF_DETAILS && looked_at < DEVICES_LOOKED_AT {

@@ -26,6 +26,7 @@ pub(super) struct Seen {
 pub(super) struct Meta {
     pub(super) name: String,
     pub(super) uid: String,
+    pub(super) resource_version: String,
     pub(super) creation_timestamp: Option<Time>,
 }
 
@@ -34,7 +35,7 @@ pub(super) struct Meta {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
     pub(super) policy_ref: PolicyRef,
-    image: ImageSpec,
+    pub(super) image: ImageSpec,
     #[serde(default)]
     paused: bool,
     #[serde(default)]
@@ -50,7 +51,7 @@ pub(super) struct Status {
     image: Option<String>,
     digest: Option<String>,
     plan: Option<Plan>,
-    current_batch: i32,
+    pub(super) current_batch: i32,
     totals: Option<Totals>,
     batches: Vec<Batch>,
     completion_time: Option<Time>,
@@ -75,11 +76,6 @@ impl Seen {
         serde_json::from_value(serde_json::to_value(rollout).ok()?).ok()
     }
 
-    /// Whether it still moves devices, or will.
-    pub(super) fn is_active(&self) -> bool {
-        !self.status.phase.is_terminal()
-    }
-
     /// The predecessor's word.
     pub(super) fn word(&self) -> RolloutStatus {
         words::rollout(self.status.phase, self.status.current_batch > 0)
@@ -88,23 +84,6 @@ impl Seen {
     /// The image without tag, as people write it.
     pub(super) fn image_name(&self) -> &str {
         familiar(&self.spec.image.repository)
-    }
-
-    /// Whether the image's name has that in it, as people write it or in full.
-    pub(super) fn has_in_name(&self, text: &str) -> bool {
-        self.image_name().contains(text) || self.spec.image.repository.contains(text)
-    }
-
-    /// Its place in lists, as text that sorts like [`Self::key`].
-    pub(super) fn place(&self) -> String {
-        let (std::cmp::Reverse(created), name) = self.key();
-        format!("{:020}|{name}", i64::MAX.saturating_sub(created.as_second()))
-    }
-
-    /// The order of lists: newest first, and among those of one second by name.
-    pub(super) fn key(&self) -> (std::cmp::Reverse<jiff::Timestamp>, String) {
-        let created = self.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::MIN, |time| time.0);
-        (std::cmp::Reverse(created), self.metadata.name.clone())
     }
 }
 

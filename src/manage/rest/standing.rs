@@ -6,14 +6,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::caller::Caller;
+use super::index::Kept;
 use super::page::Pages;
 use super::problems::Refusal;
-use super::row::{Meta, time};
+use super::row::time;
 use super::words::{self, DeviceStatus};
-use crate::api::rollout::PolicyRef;
 use crate::api::{Device, DevicePresence, ImageRef, ImageRollout, ImageUpdatePolicy};
 use crate::plan::explain::DeviceReport;
 use crate::plan::observed::{DeviceView, Knowledge};
@@ -90,19 +90,6 @@ fn key(device: &str) -> u64 {
     hasher.finish()
 }
 
-/// As much of a rollout as says whose it is.
-#[derive(Deserialize)]
-struct Owned {
-    metadata: Meta,
-    spec: OwnedSpec,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct OwnedSpec {
-    policy_ref: PolicyRef,
-}
-
 /// A rollout among everything that a device's place in it depends on.
 pub(super) struct Standing {
     /// `None` while it can't be said which devices it is for.
@@ -112,16 +99,16 @@ pub(super) struct Standing {
 
 impl Standing {
     /// Of a rollout.
-    pub(super) async fn read(caller: &Caller, rollout: ImageRollout) -> Result<Self, Refusal> {
+    pub(super) async fn read(kept: &Kept, caller: &Caller, rollout: ImageRollout) -> Result<Self, Refusal> {
         let (policies, others, sightings) = futures::join!(
             Pages::<ImageUpdatePolicy>::of::<ImageUpdatePolicy>(caller, &[]).all(),
-            Pages::<Owned>::of::<ImageRollout>(caller, &[]).all(),
+            kept.index(caller, None),
             Sightings::read(caller),
         );
         let others: BTreeSet<String> = allowed(others)?
             .into_iter()
-            .filter(|other| other.spec.policy_ref != rollout.spec.policy_ref)
-            .map(|other| other.metadata.name)
+            .filter(|other| other.policy != rollout.spec.policy_ref.name)
+            .map(|other| other.name)
             .collect();
         let stored = Stored::new(rollout, &allowed(policies)?, others).ok();
         Ok(Self { stored, sightings: sightings? })

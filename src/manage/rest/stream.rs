@@ -21,7 +21,6 @@ use super::rollouts::by_name;
 use super::standing::{DeviceRow, Standing};
 use super::words::DeviceStatus;
 use crate::api::{Device, ImageRollout};
-use crate::clock::Clock;
 
 /// Devices of the first page: small, so that the first byte comes soon.
 const FIRST_PAGE: u32 = 50;
@@ -105,8 +104,7 @@ pub(super) async fn devices(
     let token = pages.token().map(str::to_owned);
     let rest_of_them = token.map(|token| Pages::<Device>::of::<Device>(&caller, &[]).from(PAGE, Some(token)));
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let writer =
-        Writer { sender, _place: place, caller, clock: rest.clock.clone(), grouped: BTreeMap::new(), any: false };
+    let writer = Writer { sender, _place: place, caller, rest: Arc::clone(rest), grouped: BTreeMap::new(), any: false };
     tokio::spawn(writer.run(rollout, first, rest_of_them));
     Ok(List(body(receiver), PhantomData))
 }
@@ -126,7 +124,7 @@ struct Writer {
     sender: mpsc::Sender<Bytes>,
     _place: OwnedSemaphorePermit,
     caller: Caller,
-    clock: Clock,
+    rest: Arc<Rest>,
     grouped: BTreeMap<usize, Vec<(ShortName, DeviceStatus, &'static str)>>,
     any: bool,
 }
@@ -152,7 +150,7 @@ impl Writer {
         let name = serde_json::Value::from(rollout.name_any());
         let head = format!("{{\"rollout_id\":{name},\"total_devices\":{total},\"devices\":[");
         self.send(head.into_bytes()).await?;
-        let failure = match Standing::read(&self.caller.clone(), rollout).await {
+        let failure = match Standing::read(&self.rest.kept, &self.caller.clone(), rollout).await {
             Ok(standing) => self.pages(&standing, first, pages).await?,
             Err(refusal) => Some(refusal),
         };
@@ -179,7 +177,7 @@ impl Writer {
     async fn page(&mut self, standing: &Standing, page: Vec<Listed<Device>>) -> Result<(), Gone> {
         let devices: Vec<Device> = page.into_iter().filter_map(Listed::read).collect();
         let mut piece = Vec::new();
-        for row in by_name(standing.rows(&devices, self.clock.now())) {
+        for row in by_name(standing.rows(&devices, self.rest.clock.now())) {
             if self.any {
                 piece.push(b',');
             }
