@@ -75,9 +75,7 @@ pub async fn run(args: KeysArgs) -> anyhow::Result<()> {
         if auth.revoked {
             bail!("device {name} is revoked, so nothing can take its place; --restore it first");
         }
-        if !auth.reenrol {
-            change(&cluster, &device, "DeviceReenrolAllowed", &say, json!({ "reenrol": true })).await?;
-        }
+        change(&cluster, &device, "DeviceReenrolAllowed", &say, json!({ "reenrol": true })).await?;
         print(&format!("the next device that registers as {name} takes its place; until then this one goes on\n"))?;
     } else if rotate {
         let (next, key) = rotated(&auth, crate::clock::now())?;
