@@ -165,9 +165,7 @@ async fn a_rollout_goes_on_though_nobody_is_there() {
         },
     });
     policies.create(&Default::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
-    let mut settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace);
-    settings.more.extend(["--presence-interval", "1s"]);
-    let tranche = Tranche::start(&settings).await;
+    let tranche = Tranche::start(&Settings::new(&plane.kubeconfig(User::Admin), &namespace)).await;
     let door = Door::of(plane, &tranche.url, User::Admin);
     let made = door.post("/rollouts", &json!({"image": "acme/web:v2"})).await.ok();
     let rollout = made["rollout_id"].as_str().unwrap();
