@@ -23,7 +23,7 @@
 //! | [`registry`] | what a delivery means, and which rollouts it should make | `api` |
 //! | [`plan`] | everything about rollouts: who is released, who failed, what is waited for | `api`, the patterns of `registry` |
 //! | [`enrol`] | who may enrol as which device, and whose key counts | `api` |
-//! | [`verbs`] | what a person's word changes in a rollout, and whether it fits | `api`, the names of `registry`, whom `plan` claims |
+//! | [`verbs`] | what a person's word changes in a rollout, and whether it fits | `api`, the names of `registry`, whom `plan` claims and lets open |
 //! | [`resolver`] | nothing: asks with the Secrets that a policy names | `oci` |
 //! | [`record`] | what it means that a rollout is there already | `registry`, `resolver` |
 //! | [`controller`] | nothing: gathers, asks the planner, writes | `plan` |

@@ -9,7 +9,6 @@
 //! spec.
 
 pub mod act;
-pub mod approval;
 pub mod auth;
 pub mod check;
 pub mod condition;

@@ -18,6 +18,7 @@ use super::cluster::{Cluster, ClusterArgs, request};
 use super::keys::random;
 use super::list::{ListArgs, Row, list};
 use super::output::{Cell, Column, Tone, column, print, wide};
+use super::person::{self, SayArgs};
 use super::words::age;
 use crate::api::time::whole_seconds;
 use crate::enrol::hash;
@@ -69,6 +70,9 @@ pub struct CreateArgs {
 pub struct RevokeArgs {
     /// Name of its Secret
     pub name: String,
+    /// Why, for whoever looks at the Secret
+    #[arg(long, value_name = "TEXT", value_parser = person::one_line)]
+    pub reason: Option<String>,
     /// Where.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -212,8 +216,10 @@ async fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
     if secret.type_.as_deref() != Some(terms::SECRET_TYPE) {
         bail!("Secret {} is no provisioning key: its type is not {}", args.name, terms::SECRET_TYPE);
     }
+    let say = SayArgs { reason: args.reason.clone(), dry_run: false };
+    let act = person::act("ProvisioningKeyRevoked", &person::of(&cluster, &say).await, None);
     let body = json!({
-        "metadata": { "uid": secret.uid() },
+        "metadata": { "uid": secret.uid(), "annotations": act.annotation() },
         "stringData": { terms::REVOKED: "true" },
     });
     let patched = cluster.merge::<Secret>(&args.name, &body, false).await;

@@ -6,6 +6,8 @@ use kube::config::Kubeconfig;
 use kube::{Api, api::PostParams};
 
 use super::cluster::Cluster;
+use crate::api::act::Act;
+use crate::api::time::whole_seconds;
 use crate::verbs::Person;
 
 /// What goes with a change.
@@ -20,8 +22,21 @@ pub struct SayArgs {
 }
 
 /// A reason that is none is left out.
-fn one_line(text: &str) -> Result<String, String> {
+pub(crate) fn one_line(text: &str) -> Result<String, String> {
     crate::api::act::reason(text)?.ok_or_else(|| "a reason needs some words".to_owned())
+}
+
+/// An act of theirs, for the annotations of an object of that generation; `None` where the kind has none. Only another spec
+/// makes another generation.
+#[must_use]
+pub fn act(verb: &str, person: &Person, generation: Option<i64>) -> Act {
+    Act {
+        verb: verb.to_owned(),
+        by: person.name.clone(),
+        reason: person.reason.clone(),
+        time: whole_seconds(person.time),
+        generation: generation.map_or(0, |generation| generation + 1),
+    }
 }
 
 /// Who types, as the API server knows them; else as their kubeconfig calls them.

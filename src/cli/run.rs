@@ -185,7 +185,11 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         let door = Door { auth, proxies, registries };
         parts.api(&client, &namespace, door, &metrics, &shutdown, &drained);
     }
-    let Parts { mut tasks, routes, readiness } = parts;
+    let Parts { mut tasks, mut routes, readiness } = parts;
+    if wants(Component::Api) && !wants(Component::Gateway) {
+        // Whoever asks whether somebody is there need not know who.
+        routes = routes.route("/health", axum::routing::get(gateway::logs::health));
+    }
 
     let scheme = if tls.is_some() { "https" } else { "http" };
     tracing::info!(namespace, "listening on {scheme}://{}", listener.local_addr()?);

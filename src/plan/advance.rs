@@ -5,7 +5,6 @@
 
 use jiff::Timestamp;
 
-use crate::api::approval;
 use crate::api::policy::FailureAction;
 use crate::api::rollout::Phase;
 use crate::api::time::whole_seconds;
@@ -16,7 +15,7 @@ use super::report::WaitingOn;
 use super::subject::Subject;
 use super::validated::Rules;
 use super::window::{Opening, opening};
-use super::{Pass, budget, cohort, lifecycle, release, rollback, status};
+use super::{Pass, approval, budget, cohort, lifecycle, release, rollback, status};
 
 /// Devices that couldn't be looked at are looked at again about so often, and what keeps them from it may go away.
 const LOOK_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(30);

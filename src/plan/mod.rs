@@ -29,6 +29,7 @@
 
 pub mod actions;
 pub mod advance;
+pub mod approval;
 mod budget;
 pub mod classify;
 pub mod cohort;

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Candidate, Decision, Effect, Person, Verb, patch};
+use crate::api::ImageRollout;
 use crate::api::policy::StrategyType;
 use crate::api::rollout::{BatchStatus, DesiredState, ImageRolloutStatus, Phase, Totals};
-use crate::api::{ImageRollout, approval};
+use crate::plan::approval;
 
 /// Most devices that can be named in a rollout; the bound of the CRD.
 const MAX_DEVICES: usize = 1000;

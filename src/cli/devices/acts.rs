@@ -4,8 +4,6 @@ use clap::Args;
 use kube::ResourceExt as _;
 use serde_json::json;
 
-use crate::api::act::Act;
-use crate::api::time::whole_seconds;
 use crate::api::{Device, ImageRollout};
 use crate::cli::cluster::{Cluster, ClusterArgs, request};
 use crate::cli::fault::{Code, Fault};
@@ -52,18 +50,15 @@ pub async fn hold(args: &HoldArgs, hold: bool) -> anyhow::Result<()> {
     let cluster = Cluster::connect(&args.cluster).await?;
     let person = person::of(&cluster, &args.say).await;
     for name in &args.devices {
+        let name = name.to_lowercase();
+        let name = name.as_str();
         let device: Device = cluster.get(name).await?;
         if device.spec.hold == hold {
             print(&format!("device {name} is {} already\n", if hold { "held" } else { "released" }))?;
             continue;
         }
-        let act = Act {
-            verb: if hold { "DeviceHeld" } else { "DeviceReleased" }.into(),
-            by: person.name.clone(),
-            reason: person.reason.clone(),
-            time: whole_seconds(person.time),
-            generation: device.metadata.generation.map_or(0, |generation| generation + 1),
-        };
+        let verb = if hold { "DeviceHeld" } else { "DeviceReleased" };
+        let act = person::act(verb, &person, device.metadata.generation);
         // Of one field only: whatever gateway or controller write meanwhile is not touched.
         let patch = json!({ "metadata": { "annotations": act.annotation() }, "spec": { "hold": hold } });
         cluster

@@ -3,6 +3,7 @@
 //! Asks only, writes nothing, and reads no Secret. Each check says in one sentence what it found and, unless all is well,
 //! what to do.
 
+mod deployment;
 mod objects;
 mod rights;
 mod server;
@@ -100,7 +101,9 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<()> {
         findings.push(clock);
         if installed {
             findings.extend(rights);
-            findings.extend(rights::of_controller(&cluster).await);
+            let deployed = deployment::read(&cluster).await;
+            findings.extend(rights::of_components(&cluster, deployment::enrols(&deployed)).await);
+            findings.push(deployment::webhook_secret(&deployed));
             findings.extend(objects::all(&cluster).await);
         }
     }

@@ -1,4 +1,4 @@
-//! Who may do what: the person who types, and the controller where the chart runs it.
+//! Who may do what: the person who types, and controller and gateway where the chart runs them.
 
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{
@@ -52,6 +52,28 @@ const CONTROLLER: &[Right] = &[
     (GROUP, "imageupdatepolicies/finalizers", "update"),
     ("events.k8s.io", "events", "create"),
     ("events.k8s.io", "events", "patch"),
+];
+
+/// What the gateway calls.
+const GATEWAY: &[Right] = &[
+    (GROUP, "devices", "list"),
+    (GROUP, "devices", "watch"),
+    (GROUP, "imagerollouts", "list"),
+    (GROUP, "imagerollouts", "watch"),
+    (GROUP, "devices/status", "patch"),
+    (GROUP, "devicepresences", "get"),
+    (GROUP, "devicepresences", "list"),
+    (GROUP, "devicepresences", "create"),
+    (GROUP, "devicepresences", "update"),
+    (GROUP, "devicepresences", "delete"),
+];
+/// What it calls when devices enrol.
+const ENROLMENT: &[Right] = &[
+    (GROUP, "devices", "get"),
+    (GROUP, "devices", "create"),
+    (GROUP, "devices", "patch"),
+    ("", "secrets", "get"),
+    ("", "secrets", "patch"),
 ];
 
 /// What the person who types may do.
@@ -125,10 +147,35 @@ fn attributes((group, resource, verb): Right, namespace: &str) -> ResourceAttrib
     }
 }
 
-/// What the controller may do, where the chart has bound its ServiceAccount.
-pub async fn of_controller(cluster: &Cluster) -> Option<Finding> {
-    const CHECK: &str = "controller's rights";
-    let account = match account(cluster).await {
+/// What controller and gateway may do, where the chart has bound their ServiceAccount. `enrols`: devices are to enrol.
+pub async fn of_components(cluster: &Cluster, enrols: bool) -> Vec<Finding> {
+    let (controller, gateway, enrolment) = tokio::join!(
+        of_component(
+            cluster,
+            "controller's rights",
+            "-controller",
+            CONTROLLER,
+            "the controller stands still without them"
+        ),
+        of_component(cluster, "gateway's rights", "-gateway", GATEWAY, "devices are told nothing without them"),
+        async {
+            if !enrols {
+                return None;
+            }
+            of_component(cluster, "enrolment's rights", "-gateway", ENROLMENT, "no device enrols without them").await
+        },
+    );
+    [controller, gateway, enrolment].into_iter().flatten().collect()
+}
+
+async fn of_component(
+    cluster: &Cluster,
+    check: &'static str,
+    role: &str,
+    rights: &[Right],
+    without: &str,
+) -> Option<Finding> {
+    let account = match account(cluster, role).await {
         Ok(Some(account)) => account,
         // It runs by hand, or with rights of a wider scope: there is nobody to ask for.
         Ok(None) => return None,
@@ -140,11 +187,11 @@ pub async fn of_controller(cluster: &Cluster) -> Option<Finding> {
                 name: None,
                 namespace: &cluster.namespace,
             };
-            return Some(Finding::unknown(CHECK, format!("can't be seen: {}", request.refused(&error).brief())));
+            return Some(Finding::unknown(check, format!("can't be seen: {}", request.refused(&error).brief())));
         }
     };
     let api: Api<LocalSubjectAccessReview> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let answers = join_all(CONTROLLER.iter().map(async |right: &Right| {
+    let answers = join_all(rights.iter().map(async |right: &Right| {
         let review = LocalSubjectAccessReview {
             metadata: kube::api::ObjectMeta { namespace: Some(cluster.namespace.clone()), ..Default::default() },
             spec: SubjectAccessReviewSpec {
@@ -159,21 +206,21 @@ pub async fn of_controller(cluster: &Cluster) -> Option<Finding> {
     }))
     .await;
     Some(match refused(answers) {
-        Err(_) => Finding::unknown(CHECK, format!("you may not ask what {account} may do")),
-        Ok(missing) if missing.is_empty() => Finding::good(CHECK, format!("{account} may do all that it has to")),
+        Err(_) => Finding::unknown(check, format!("you may not ask what {account} may do")),
+        Ok(missing) if missing.is_empty() => Finding::good(check, format!("{account} may do all that it has to")),
         Ok(missing) => Finding::bad(
-            CHECK,
+            check,
             format!("{account} may not {}", few(&missing)),
-            "helm upgrade the chart, or restore its Role: the controller stands still without them",
+            format!("helm upgrade the chart, or restore its Role: {without}"),
         ),
     })
 }
 
-/// The user that the chart's binding for the controller names.
-async fn account(cluster: &Cluster) -> Result<Option<String>, kube::Error> {
+/// The user that the chart's binding for a component names.
+async fn account(cluster: &Cluster, role: &str) -> Result<Option<String>, kube::Error> {
     let api: Api<RoleBinding> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let list = api.list(&ListParams::default().labels("app.kubernetes.io/name=tranche")).await?;
-    let binding = list.items.into_iter().find(|binding| binding.role_ref.name.ends_with("-controller"));
+    let binding = list.items.into_iter().find(|binding| binding.role_ref.name.ends_with(role));
     let subjects = binding.and_then(|binding| binding.subjects).unwrap_or_default();
     Ok(subjects
         .into_iter()
@@ -187,12 +234,11 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_controller_is_asked_for_what_the_chart_grants() {
-        let chart = include_str!("../../../charts/tranche/templates/rbac.yaml");
-        let rules = chart.split("define \"tranche.rules.controller\" -}}").nth(1).unwrap();
-        // Jobs are granted where a policy has some.
-        let rules = rules.split("{{-").next().unwrap();
+    const CHART: &str = include_str!("../../../charts/tranche/templates/rbac.yaml");
+
+    type Written = BTreeSet<(String, String, String)>;
+
+    fn granted(rules: &str) -> Written {
         let rules: serde_json::Value = serde_yaml::from_str(rules).unwrap();
         let texts = |value: &serde_json::Value| -> Vec<String> {
             value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
@@ -207,10 +253,28 @@ mod tests {
                 }
             }
         }
-        let asked: BTreeSet<_> = CONTROLLER
-            .iter()
-            .map(|(group, resource, verb)| ((*group).to_owned(), (*resource).to_owned(), (*verb).to_owned()))
-            .collect();
-        assert_eq!(asked, granted);
+        granted
+    }
+
+    fn asked(rights: &[Right]) -> Written {
+        let written = |(group, resource, verb): &Right| ((*group).into(), (*resource).into(), (*verb).into());
+        rights.iter().map(written).collect()
+    }
+
+    /// The rules of a component: those that it always has, and those that it has under a condition.
+    fn rules(component: &str) -> (&'static str, &'static str) {
+        let define = format!("define \"tranche.rules.{component}\" -}}}}");
+        let text = CHART.split(define.as_str()).nth(1).unwrap();
+        let (always, rest) = text.split_once("{{-").unwrap();
+        (always, rest.split_once("}}").unwrap().1.split_once("{{-").unwrap().0)
+    }
+
+    #[test]
+    fn the_components_are_asked_for_what_the_chart_grants() {
+        // Jobs are granted where a policy has some.
+        assert_eq!(asked(CONTROLLER), granted(rules("controller").0));
+        let (always, enrolment) = rules("gateway");
+        assert_eq!(asked(GATEWAY), granted(always));
+        assert_eq!(asked(ENROLMENT), granted(enrolment));
     }
 }

@@ -5,9 +5,9 @@ use std::hash::{Hash, Hasher as _};
 
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
+use kube::Api;
 use kube::api::{ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Resource as _};
 use serde_json::value::RawValue;
 
 use super::told::{News, Told};

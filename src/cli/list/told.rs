@@ -57,7 +57,9 @@ impl Told {
         self.cut = false;
         let mut gone: Vec<String> = self.told.keys().filter(|name| !self.listed.contains(*name)).cloned().collect();
         gone.sort_unstable();
-        gone.iter().for_each(|name| drop(self.told.remove(name)));
+        for name in &gone {
+            self.told.remove(name);
+        }
         self.silent.retain(|name| self.listed.contains(name));
         self.listed = HashSet::new();
         gone

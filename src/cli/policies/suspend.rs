@@ -4,8 +4,6 @@ use clap::Args;
 use serde_json::json;
 
 use crate::api::ImageUpdatePolicy;
-use crate::api::act::Act;
-use crate::api::time::whole_seconds;
 use crate::cli::cluster::{Cluster, ClusterArgs, request};
 use crate::cli::output::print;
 use crate::cli::person::{self, SayArgs};
@@ -36,13 +34,8 @@ pub async fn run(args: &SuspendArgs, suspend: bool) -> anyhow::Result<()> {
         let text = if suspend { "is paused already" } else { "is not paused" };
         return print(&format!("policy {name} {text}\n"));
     }
-    let act = Act {
-        verb: if suspend { "PolicySuspended" } else { "PolicyResumed" }.into(),
-        by: person.name,
-        reason: person.reason,
-        time: whole_seconds(person.time),
-        generation: policy.metadata.generation.map_or(0, |generation| generation + 1),
-    };
+    let verb = if suspend { "PolicySuspended" } else { "PolicyResumed" };
+    let act = person::act(verb, &person, policy.metadata.generation);
     // Of one field only: nothing else that somebody wrote meanwhile is touched.
     let patch = json!({ "metadata": { "annotations": act.annotation() }, "spec": { "suspend": suspend } });
     cluster

@@ -114,7 +114,7 @@ impl Wanted {
         let row = self.row();
         match &self.spec {
             Some(spec) if row.is_empty() => Ok(spec.clone()),
-            Some(spec) => both(spec, row, before),
+            Some(spec) => both(spec, &row, before),
             None => apply(&row, before),
         }
     }
@@ -156,7 +156,7 @@ fn apply(row: &Row, before: Option<&ImageUpdatePolicySpec>) -> Result<Map<String
 /// Of an answer that is sent back, with the spec changed, or the row, or neither.
 fn both(
     spec: &Map<String, Value>,
-    row: Row,
+    row: &Row,
     before: Option<&ImageUpdatePolicySpec>,
 ) -> Result<Map<String, Value>, Refusal> {
     const EITHER: &str = "spec: send either spec or the fields of the row";
@@ -168,7 +168,7 @@ fn both(
     }
     let repeats = |spec: &ImageUpdatePolicySpec| row.clone().unlike(&Row::of(spec)).is_empty();
     match before {
-        Some(before) if parsed == *before => apply(&row, Some(before)),
+        Some(before) if parsed == *before => apply(row, Some(before)),
         Some(before) if repeats(before) => Ok(spec.clone()),
         Some(_) | None if repeats(&parsed) => Ok(spec.clone()),
         Some(_) | None => Err(Refusal::Body("spec: it says other things than the row: change only one of them".into())),

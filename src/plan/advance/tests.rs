@@ -307,7 +307,7 @@ fn approving_a_batch_is_no_word_on_its_devices() {
     assert!(plan.waiting_on.iter().any(|on| on.reason() == "NobodyThere"), "{}", plan.status.message);
     assert_eq!(plan.status.current_batch, 1);
     let status = fixture.rollout.status.as_ref().unwrap();
-    assert!(crate::api::approval::nobody_is_there(&status.batches[0]), "as the verbs see it");
+    assert!(crate::plan::approval::nobody_is_there(&status.batches[0]), "as the verbs see it");
 }
 
 /// Each by itself keeps everybody where they are.

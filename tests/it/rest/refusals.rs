@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Door;
 use crate::rollouts::stage::Stage;
 use crate::support::controlplane::{ControlPlane, User};
+use crate::support::process::{Settings, Tranche};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_named() {
@@ -108,4 +109,15 @@ async fn lists_are_newest_first_and_go_on() {
     for nothing in ["image_name=other", "policy=other", "status=completed"] {
         assert_eq!(door.get(&format!("/rollouts?{nothing}")).await.ok()["pagination"]["total"], 0, "{nothing}");
     }
+}
+
+/// Whoever asks at the door whether somebody is there is told so, whichever components are behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_is_there_without_a_gateway() {
+    let plane = ControlPlane::shared();
+    let namespace = plane.namespace("rest-health").await;
+    let settings = Settings::new(&plane.kubeconfig(User::Admin), &namespace).only(&["api"]);
+    let tranche = Tranche::start(&settings).await;
+    let response = reqwest::get(format!("{}/health", tranche.url)).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.text().await.unwrap().as_str()), (200, r#"{"status":"ok"}"#));
 }

@@ -5,8 +5,8 @@
 //! it which wait for nobody. And a number beyond the open batch is the only thing that lets it pass while nobody of it is
 //! there: nobody says that by approving the batch itself.
 
-use super::policy::StrategyType;
-use super::rollout::BatchStatus;
+use crate::api::policy::StrategyType;
+use crate::api::rollout::BatchStatus;
 
 /// Whether a batch, counted from 1, may open as far as approval goes.
 #[must_use]
@@ -69,6 +69,24 @@ mod tests {
             let may = |number: &usize| may_open(approved, strategy, &batches, *number);
             let opened = (1..=batches.len()).take_while(may).count();
             assert_eq!(opened, open, "{strategy:?} {flags} {approved:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_batch_without_anybody() {
+        let start = Some(crate::api::time::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
+        let batch =
+            |devices, deferred| BatchStatus { devices, deferred, start_time: start.clone(), ..Default::default() };
+        for (batch, nobody) in [
+            (batch(3, 3), true),
+            (batch(3, 2), false),
+            // Nothing to prove.
+            (batch(0, 0), false),
+            (BatchStatus { start_time: None, ..batch(3, 3) }, false),
+            // Somebody has said to go on, or somebody was there.
+            (BatchStatus { completion_time: start.clone(), ..batch(3, 3) }, false),
+        ] {
+            assert_eq!(nobody_is_there(&batch), nobody, "{batch:?}");
         }
     }
 
