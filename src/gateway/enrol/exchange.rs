@@ -99,6 +99,12 @@ fn completed(auth: &DeviceAuth) -> DeviceAuth {
     DeviceAuth { enrolment, ..auth.clone() }
 }
 
+/// `spec.auth` with another challenge; since when the device has its UUID is another matter.
+fn asked_again(auth: &DeviceAuth, fresh: &Enrolment) -> DeviceAuth {
+    let since = auth.enrolment.as_ref().and_then(|enrolment| enrolment.since.clone());
+    DeviceAuth { enrolment: Some(Enrolment { since, ..fresh.clone() }), ..auth.clone() }
+}
+
 /// A device that isn't there is refused before anything can be judged.
 fn unknown(gateway: &Gateway, claim: &Claim, refusal: &Refusal) {
     if *refusal == Refusal::Device {
@@ -111,7 +117,7 @@ async fn ask(gateway: &Gateway, request: Request) -> Result<Response, Refusal> {
     let now = gateway.config.clock.now();
     let fresh = devices::fresh(gateway)?;
     let asked = devices::change(gateway, &claim.device, |auth| match may_ask(auth, &claim.key, now) {
-        Ok(true) => Ok(Some(DeviceAuth { enrolment: Some(fresh.clone()), ..auth.clone() })),
+        Ok(true) => Ok(Some(asked_again(auth, &fresh))),
         Ok(false) => Err(Refusal::NoChallengeDue),
         Err(why) => Err(claim.refused(gateway, why)),
     });

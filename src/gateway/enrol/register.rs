@@ -13,6 +13,7 @@ use crate::api::Device;
 use crate::enrol::device::{created, readmitted};
 use crate::enrol::key::ProvisioningKey;
 use crate::enrol::registration::Registration;
+use crate::enrol::terms::Terms;
 use crate::server::Peer;
 
 /// Where agents of the third generation put the provisioning key.
@@ -38,7 +39,7 @@ async fn admit(gateway: &Gateway, request: Request) -> Result<Response, Refusal>
     if terms == Err(Refusal::ProvisioningKey) {
         gateway.enrol.limits.failed(source);
     }
-    terms?;
+    let terms = terms?;
     gateway.enrol.proven.note(key.hash);
     // Only now: a stranger's body is worth nothing.
     let body = body_of(gateway, request).await?;
@@ -48,13 +49,18 @@ async fn admit(gateway: &Gateway, request: Request) -> Result<Response, Refusal>
         tracing::warn!(device = registration.uuid, "a registration was refused: its key is another device's");
         return Err(Refusal::Taken);
     }
-    let device = settle(gateway, &key, &registration).await?;
+    let device = settle(gateway, &key, &terms, &registration).await?;
     gateway.enrol.proven.note(registration.key_hash);
     Ok(answer::registered(&registration, &device, &gateway.config.namespace))
 }
 
 /// The `Device` of a registration: created, or taken up again.
-async fn settle(gateway: &Gateway, key: &ProvisioningKey, registration: &Registration) -> Result<Device, Refusal> {
+async fn settle(
+    gateway: &Gateway,
+    key: &ProvisioningKey,
+    terms: &Terms,
+    registration: &Registration,
+) -> Result<Device, Refusal> {
     let uuid = &registration.uuid;
     for _ in 0..ROUNDS {
         let enrolment = devices::fresh(gateway)?;
@@ -76,18 +82,15 @@ async fn settle(gateway: &Gateway, key: &ProvisioningKey, registration: &Registr
             }
             continue;
         };
-        let auth = found.spec.auth.clone().unwrap_or_default();
-        let next = readmitted(&auth, registration, enrolment).map_err(|why| {
+        let now = gateway.config.clock.now();
+        let next = readmitted(&found, registration, &key.name, terms, enrolment, now).map_err(|why| {
             tracing::warn!(device = uuid, provisioning_key = key.name, reason = %why, "a registration was refused");
             Refusal::Taken
         })?;
         if let Some(device) = devices::write(gateway, uuid, &found, &next).await? {
-            tracing::info!(
-                device = uuid,
-                provisioning_key = key.name,
-                released = auth.reenrol,
-                "a device has registered again"
-            );
+            let before = found.spec.auth.as_ref().and_then(|auth| auth.key_hash.as_ref());
+            let released = before != next.key_hash.as_ref();
+            tracing::info!(device = uuid, provisioning_key = key.name, released, "a device has registered again");
             return Ok(device);
         }
     }
