@@ -63,6 +63,14 @@ pub async fn read<'a>(
     timeout(BODY_TIMEOUT, read).await.unwrap_or(Err(BodyError::Slow))
 }
 
+/// The same for who has a place already, and has to send its body within that time.
+///
+/// # Errors
+/// When it doesn't keep to its bounds.
+pub async fn arrive(request: Request, bounds: &Bounds, time: Duration) -> Result<Bytes, BodyError> {
+    timeout(time, take_in(request, bounds)).await.unwrap_or(Err(BodyError::Slow))
+}
+
 async fn take_in(request: Request, bounds: &Bounds) -> Result<Bytes, BodyError> {
     let gzip = is_gzip(request.headers())?;
     let limit = if gzip { bounds.compressed } else { bounds.plain };

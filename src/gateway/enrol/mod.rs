@@ -9,22 +9,27 @@
 //! Whole factories enrol from behind one address, so good requests of a source are only held to a generous pace. Failed
 //! ones are counted hard, and after too many of them the source has to wait; a key that has proven itself here lately
 //! is not held up by what others behind the same address do.
+//!
+//! Nothing is taken up for a stranger: first the source's limits are asked, then the key is judged by what is on record,
+//! and only then a body is waited for, in places that nothing else needs. Places for work at the API server are held
+//! for that work alone.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::HeaderMap;
+use bytes::Bytes;
 use jiff::SignedDuration;
 use parking_lot::Mutex as SyncMutex;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use self::refusal::Refusal;
+use self::refusal::{Blame, Refusal};
 use super::Gateway;
-use super::body::Bounds;
+use super::body::{self, Bounds};
 use crate::enrol::hash::KeyHash;
 use crate::enrol::rotation::OVERLAP;
 use crate::server::Peer;
@@ -47,10 +52,14 @@ const BOUNDS: Bounds = Bounds {
     malformed: ("malformed-request", "Malformed request"),
     says: "a request of an enrolment may have 16 KiB",
 };
-/// A request takes no longer; agents give up after 30 s.
+/// Work at the API server, waiting for its turn included, takes no longer; agents give up after 30 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that are worked on at once. Each is a handful of small requests to the API server.
 const AT_ONCE: usize = 32;
+/// Bodies that are waited for at once: 4 MiB with [`BOUNDS`]. Only holders of good keys have one.
+const MAX_BODIES: usize = 256;
+/// A body, waiting for a place and for its end, may take so long each.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a key that proved itself is not held up by the failures of others.
 const PROVEN_FOR: Duration = Duration::from_secs(15 * 60);
 /// Keys that are remembered so: some 5 MiB at most.
@@ -86,6 +95,7 @@ pub struct Enrolments {
     /// One place is taken at a time: they would only be in each other's way at the Secret.
     counting: Mutex<()>,
     at_once: Semaphore,
+    bodies: Semaphore,
 }
 
 impl Enrolments {
@@ -97,6 +107,7 @@ impl Enrolments {
             proven: Proven::default(),
             counting: Mutex::default(),
             at_once: Semaphore::new(AT_ONCE),
+            bodies: Semaphore::new(MAX_BODIES),
         }
     }
 }
@@ -137,20 +148,43 @@ pub fn routes() -> Router<std::sync::Arc<Gateway>> {
         .route("/api/v1/device/{uuid}/rotate-key", post(rotate::rotate))
 }
 
+/// Who sends a request, and the key that it presents: what its limits go by.
+#[derive(Clone, Copy, Debug)]
+struct Visitor {
+    source: Source,
+    key: Option<KeyHash>,
+}
+
 impl Gateway {
-    /// Who sends a request, as far as limits go; refused where there were too many.
-    fn source(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Source, Refusal> {
-        let source = self.config.enrol.proxies.source(peer.map(|peer| peer.0.ip()), headers);
-        self.enrol.limits.request(source).map_err(Refusal::TooMany)?;
-        Ok(source)
+    /// Lets somebody in, as far as limits go.
+    ///
+    /// # Errors
+    /// When the gateway doesn't know its devices yet, or there were too many requests.
+    fn visitor(&self, request: &Request, key: Option<KeyHash>) -> Result<Visitor, Refusal> {
+        self.is_ready().map_err(Refusal::NotReady)?;
+        let limits = &self.enrol.limits;
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        let source = self.config.enrol.proxies.source(peer, request.headers());
+        limits.request(source).map_err(Refusal::TooMany)?;
+        if !key.is_some_and(|key| self.enrol.proven.holds(&key)) {
+            limits.attempt(source).map_err(Refusal::TooMany)?;
+        }
+        Ok(Visitor { source, key })
     }
 
-    /// Whether somebody may try to prove himself with that key.
-    fn attempt(&self, source: Source, key: &KeyHash) -> Result<(), Refusal> {
-        if self.enrol.proven.holds(key) {
-            return Ok(());
+    /// How a visit ended, as it is told. The one place in which failures are counted, and each once: otherwise what is
+    /// told apart by counting more would be seen from when the limits begin to hold.
+    fn ended(&self, visitor: Visitor, result: Result<Response, Refusal>) -> Response {
+        let Visitor { source, key } = visitor;
+        let is_proven = || key.is_some_and(|key| self.enrol.proven.holds(&key));
+        if let Err(refusal) = &result {
+            match refusal.blame() {
+                Blame::Key => self.enrol.limits.failed(source),
+                Blame::Request if !is_proven() => self.enrol.limits.failed(source),
+                Blame::Request | Blame::Nobody => {}
+            }
         }
-        self.enrol.limits.attempt(source).map_err(Refusal::TooMany)
+        result.unwrap_or_else(IntoResponse::into_response)
     }
 
     /// Waits until this replica knows a device's key, for a while.
@@ -164,31 +198,25 @@ impl Gateway {
                 tokio::time::sleep(SHOWN_INTERVAL).await;
             }
         };
-        let _ = tokio::time::timeout(SHOWN_WITHIN, wait).await;
+        let _ = timeout(SHOWN_WITHIN, wait).await;
     }
 }
 
-/// Runs a request within its time, and among so many at once.
-async fn within(
-    gateway: &Gateway,
-    work: impl Future<Output = Result<axum::response::Response, Refusal>>,
-) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
-    let worked = tokio::time::timeout(TIMEOUT, async {
+/// Does work at the API server within its time, and among so much at once.
+async fn working<T>(gateway: &Gateway, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    let worked = timeout(TIMEOUT, async {
         // Never closed.
         let _place = gateway.enrol.at_once.acquire().await;
         work.await
     });
-    match worked.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(refusal)) => refusal.into_response(),
-        Err(_) => Refusal::Busy.into_response(),
-    }
+    worked.await.unwrap_or(Err(Refusal::Busy))
 }
 
-async fn body_of(gateway: &Gateway, request: Request) -> Result<bytes::Bytes, Refusal> {
-    let (_place, body) = super::body::read(&gateway.reports.bodies, request, &BOUNDS).await.map_err(Refusal::Body)?;
-    Ok(body)
+/// The body of somebody whose key is good.
+async fn body_of(gateway: &Gateway, request: Request) -> Result<Bytes, Refusal> {
+    // That there is no place is not the sender's fault. Never closed.
+    let _place = timeout(BODY_TIMEOUT, gateway.enrol.bodies.acquire()).await.map_err(|_| Refusal::Busy)?;
+    body::arrive(request, &BOUNDS, BODY_TIMEOUT).await.map_err(Refusal::Body)
 }
 
 /// The UUID in `/api/v1/device/{uuid}/…`.

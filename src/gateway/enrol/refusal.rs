@@ -11,6 +11,20 @@ use crate::server::limits::TooMuch;
 /// Seconds after which a request is worth trying again that the API server could not take.
 const RETRY_AFTER: u64 = 5;
 
+/// Seconds after which a gateway knows its devices that has just started.
+const READY_AFTER: u64 = 5;
+
+/// What a refusal is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// A key that proved nothing: it counts as a failed attempt of its source.
+    Key,
+    /// A request that nobody sends by mistake: it counts so unless its key has proven itself.
+    Request,
+    /// Nothing: it is no attempt to get in.
+    Nobody,
+}
+
 /// Why an enrolment is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -32,6 +46,21 @@ pub(super) enum Refusal {
     TooMany(TooMuch),
     /// The API server could not take it.
     Busy,
+    /// The gateway doesn't know its devices yet.
+    NotReady(&'static str),
+}
+
+impl Refusal {
+    /// What it is held against.
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Self::ProvisioningKey | Self::Device => Blame::Key,
+            Self::Malformed(_) | Self::Body(_) => Blame::Request,
+            Self::Taken | Self::NoChallengeDue | Self::NotNew | Self::TooMany(_) | Self::Busy | Self::NotReady(_) => {
+                Blame::Nobody
+            }
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -83,6 +112,9 @@ impl IntoResponse for Refusal {
                 "this could not be done now; try again",
             )
             .retry_after(RETRY_AFTER),
+            Self::NotReady(why) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", why).retry_after(READY_AFTER)
+            }
         }
         .into_response()
     }

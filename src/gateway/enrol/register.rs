@@ -3,18 +3,17 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
 use super::super::Gateway;
 use super::super::auth::presented;
 use super::refusal::Refusal;
-use super::{answer, body_of, devices, places, within};
+use super::{answer, body_of, devices, places, working};
 use crate::api::Device;
 use crate::enrol::device::{created, readmitted};
 use crate::enrol::key::ProvisioningKey;
 use crate::enrol::registration::Registration;
 use crate::enrol::terms::Terms;
-use crate::server::Peer;
 
 /// Where agents of the third generation put the provisioning key.
 const KEY_HEADER: &str = "x-provisioning-key";
@@ -23,23 +22,17 @@ const ROUNDS: usize = 4;
 
 /// Handles a registration.
 pub(super) async fn register(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    within(&gateway, admit(&gateway, request)).await
+    let text = presented(request.headers(), KEY_HEADER).and_then(|key| std::str::from_utf8(key).ok());
+    let key = text.and_then(ProvisioningKey::parse);
+    match gateway.visitor(&request, key.as_ref().map(|key| key.hash)) {
+        Ok(visitor) => gateway.ended(visitor, admit(&gateway, key, request).await),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
-async fn admit(gateway: &Gateway, request: Request) -> Result<Response, Refusal> {
-    let source = gateway.source(request.headers(), request.extensions().get::<Peer>())?;
-    let text = presented(request.headers(), KEY_HEADER).and_then(|key| std::str::from_utf8(key).ok());
-    let Some(key) = text.and_then(ProvisioningKey::parse) else {
-        gateway.enrol.limits.attempt(source).map_err(Refusal::TooMany)?;
-        gateway.enrol.limits.failed(source);
-        return Err(Refusal::ProvisioningKey);
-    };
-    gateway.attempt(source, &key.hash)?;
-    let terms = places::terms(gateway, &key).await;
-    if terms == Err(Refusal::ProvisioningKey) {
-        gateway.enrol.limits.failed(source);
-    }
-    let terms = terms?;
+async fn admit(gateway: &Gateway, key: Option<ProvisioningKey>, request: Request) -> Result<Response, Refusal> {
+    let key = key.ok_or(Refusal::ProvisioningKey)?;
+    let terms = working(gateway, places::terms(gateway, &key)).await?;
     gateway.enrol.proven.note(key.hash);
     // Only now: a stranger's body is worth nothing.
     let body = body_of(gateway, request).await?;
@@ -49,7 +42,7 @@ async fn admit(gateway: &Gateway, request: Request) -> Result<Response, Refusal>
         tracing::warn!(device = registration.uuid, "a registration was refused: its key is another device's");
         return Err(Refusal::Taken);
     }
-    let device = settle(gateway, &key, &terms, &registration).await?;
+    let device = working(gateway, settle(gateway, &key, &terms, &registration)).await?;
     gateway.enrol.proven.note(registration.key_hash);
     Ok(answer::registered(&registration, &device, &gateway.config.namespace))
 }
