@@ -30,6 +30,7 @@ use tokio::time::{Instant, timeout};
 use self::refusal::{Blame, Refusal};
 use super::Gateway;
 use super::body::{self, Bounds};
+use super::cache::name_hash;
 use crate::enrol::hash::KeyHash;
 use crate::enrol::rotation::OVERLAP;
 use crate::server::Peer;
@@ -64,6 +65,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const PROVEN_FOR: Duration = Duration::from_secs(15 * 60);
 /// Keys that are remembered so: some 5 MiB at most.
 const MAX_PROVEN: usize = 65_536;
+/// Locks of [`Counting`]: that two keys of one namespace share one is rare, and only slow.
+const COUNTING_STRIPES: usize = 256;
 /// How long an answer waits for this replica's watch to show what was written, so that a device which comes back at once
 /// is known.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -92,8 +95,7 @@ impl Default for EnrolConfig {
 pub struct Enrolments {
     limits: SourceLimits,
     proven: Proven,
-    /// One place is taken at a time: they would only be in each other's way at the Secret.
-    counting: Mutex<()>,
+    counting: Counting,
     at_once: Semaphore,
     bodies: Semaphore,
 }
@@ -105,7 +107,7 @@ impl Enrolments {
         Self {
             limits: SourceLimits::default(),
             proven: Proven::default(),
-            counting: Mutex::default(),
+            counting: Counting::default(),
             at_once: Semaphore::new(AT_ONCE),
             bodies: Semaphore::new(MAX_BODIES),
         }
@@ -115,6 +117,24 @@ impl Enrolments {
 impl Default for Enrolments {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Turns at the Secrets of provisioning keys. Of one key, one place is taken at a time: they would only be in each other's
+/// way there. Locks are shared by hash of the name, so that there are never more of them.
+#[derive(Debug)]
+struct Counting(Box<[Mutex<()>]>);
+
+impl Default for Counting {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(Mutex::default).take(COUNTING_STRIPES).collect())
+    }
+}
+
+impl Counting {
+    fn of(&self, key: &str) -> &Mutex<()> {
+        // The remainder is below COUNTING_STRIPES.
+        &self.0[(name_hash(key) % COUNTING_STRIPES as u64) as usize]
     }
 }
 
@@ -135,6 +155,10 @@ impl Proven {
         if keys.len() < MAX_PROVEN {
             keys.insert(key, Instant::now());
         }
+    }
+
+    fn forget(&self, key: &KeyHash) {
+        self.0.lock().remove(key);
     }
 }
 
@@ -179,7 +203,13 @@ impl Gateway {
         let is_proven = || key.is_some_and(|key| self.enrol.proven.holds(&key));
         if let Err(refusal) = &result {
             match refusal.blame() {
-                Blame::Key => self.enrol.limits.failed(source),
+                Blame::Key => {
+                    self.enrol.limits.failed(source);
+                    // Whatever it proved before is over: a key that is used up, or whose Secret is gone, is no pass.
+                    if let Some(key) = key {
+                        self.enrol.proven.forget(&key);
+                    }
+                }
                 Blame::Request if !is_proven() => self.enrol.limits.failed(source),
                 Blame::Request | Blame::Nobody => {}
             }
@@ -233,8 +263,18 @@ mod tests {
         let proven = Proven::default();
         proven.note([1; 32]);
         assert!(proven.holds(&[1; 32]) && !proven.holds(&[2; 32]));
+        proven.note([3; 32]);
+        proven.forget(&[3; 32]);
+        assert!(!proven.holds(&[3; 32]));
         tokio::time::advance(PROVEN_FOR).await;
         assert!(!proven.holds(&[1; 32]));
+    }
+
+    #[test]
+    fn keys_wait_for_their_own_secret_alone() {
+        let counting = Counting::default();
+        assert!(std::ptr::eq(counting.of("plant-a"), counting.of("plant-a")));
+        assert!(!std::ptr::eq(counting.of("plant-a"), counting.of("plant-b")));
     }
 
     #[test]

@@ -33,7 +33,6 @@ pub(super) async fn register(State(gateway): State<Arc<Gateway>>, request: Reque
 async fn admit(gateway: &Gateway, key: Option<ProvisioningKey>, request: Request) -> Result<Response, Refusal> {
     let key = key.ok_or(Refusal::ProvisioningKey)?;
     let terms = working(gateway, places::terms(gateway, &key)).await?;
-    gateway.enrol.proven.note(key.hash);
     // Only now: a stranger's body is worth nothing.
     let body = body_of(gateway, request).await?;
     let registration = Registration::read(&body).map_err(Refusal::Malformed)?;
@@ -43,6 +42,8 @@ async fn admit(gateway: &Gateway, key: Option<ProvisioningKey>, request: Request
         return Err(Refusal::Taken);
     }
     let device = working(gateway, settle(gateway, &key, &terms, &registration)).await?;
+    // Not before: a key that can be read and has no place left proves nothing.
+    gateway.enrol.proven.note(key.hash);
     gateway.enrol.proven.note(registration.key_hash);
     Ok(answer::registered(&registration, &device, &gateway.config.namespace))
 }

@@ -182,3 +182,40 @@ async fn a_gateway_that_does_not_know_its_devices_yet_says_so() {
     assert_eq!(door.send(1, &rotate, &key, Body::from(body)).await.status, 200);
     assert_eq!(door.register(1, &good, 1).await.status, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_used_up_key_is_no_pass() {
+    let door = Door::new().await;
+    let (full, good) = (door.key("full", &[(terms::MAX_DEVICES, "1")]), door.key("good", &[]));
+    assert_eq!(door.register(1, &full, 1).await.status, 200);
+    assert_eq!(door.register(1, &good, 2).await.status, 200);
+    let mut statuses = Vec::new();
+    for number in 3..43 {
+        statuses.push(door.register(1, &full, number).await.status);
+    }
+    assert!(statuses[..31].iter().all(|status| *status == 401), "{statuses:?}");
+    assert!(statuses.contains(&429), "{statuses:?}");
+    let asked = door.api.requests().len();
+    assert_eq!(door.register(1, &full, 43).await.status, 429);
+    assert_eq!(door.api.requests().len(), asked, "it costs the API server nothing any more");
+    // The other key has proven itself, and the used up one is good for its device behind another address.
+    assert_eq!(door.register(1, &good, 44).await.status, 200);
+    assert_eq!(door.register(2, &full, 1).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nonsense_counts_while_a_key_has_not_proven_itself() {
+    let door = Door::new().await;
+    let good = door.key("good", &[]);
+    let nonsense = async |from: u8| {
+        let mut statuses = Vec::new();
+        for _ in 0..40 {
+            statuses.push(door.send(from, REGISTER, &good, Body::from("nonsense")).await.status);
+        }
+        statuses
+    };
+    let statuses = nonsense(1).await;
+    assert!(statuses[0] == 400 && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(door.register(2, &good, 1).await.status, 200);
+    assert_eq!(nonsense(3).await, [400; 40], "one device's nonsense doesn't lock its factory out");
+}
