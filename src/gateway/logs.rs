@@ -1,4 +1,4 @@
-//! What agents send besides reports, and Tranche doesn't keep: logs and metrics. Taken in and let go, since an agent that
+//! What agents send besides reports, and Tranche doesn't keep: logs and metrics. Read away as it comes, since an agent that
 //! is refused backs off and comes again with more.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Gateway;
 use super::auth::{Refused, authenticate};
-use super::body::{self, Bounds};
+use super::body::{self, BodyError, Bounds};
 
 /// Agents send what half a minute brings, and up to some thousand lines after an outage.
 const BOUNDS: Bounds = Bounds {
@@ -64,9 +64,11 @@ async fn take_in(gateway: &Gateway, request: Request) -> Result<usize, Response>
         return Err(Refused::Stranger.into_response());
     }
     gateway.presence.see(&record, now);
-    let read = body::read(&gateway.reports.bodies, request, &BOUNDS).await;
-    let (_place, body) = read.map_err(|error| error.problem(&BOUNDS).into_response())?;
-    Ok(body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count())
+    let counted = match record.shared.besides.begin() {
+        Some(_one) => body::count_lines(&gateway.reports.besides, request, &BOUNDS).await,
+        None => Err(BodyError::TooMany),
+    };
+    counted.map_err(|error| error.problem(&BOUNDS).into_response())
 }
 
 /// Says that somebody is there. Whether everything is well is the ops port's to say.
