@@ -16,14 +16,13 @@ use crate::api::auth::{DeviceAuth, Enrolment};
 use crate::enrol::device::is_key;
 use crate::enrol::exchange::{ExchangeRefusal, Outcome, Proof, judge, may_ask};
 use crate::enrol::hash::{self, KeyHash};
+use crate::enrol::proof::MAX_SIGNATURE;
 use crate::enrol::registration::{MAX_KEY, object, text, uuid};
 
 /// Where agents of the third generation put their key until they are enrolled.
 const AGENT_KEY_HEADER: &str = "x-agent-key";
 /// And from then on.
 const DEVICE_KEY_HEADER: &str = "x-device-api-key";
-/// A P-256 signature in base64 has 96 characters at most.
-const MAX_SIGNATURE: usize = 256;
 
 /// Handles a key exchange.
 pub(super) async fn exchange(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {

@@ -10,8 +10,9 @@ use super::super::auth::presented;
 use super::refusal::Refusal;
 use super::{answer, body_of, devices, uuid_in, working};
 use crate::enrol::hash::{self, KeyHash};
+use crate::enrol::proof::MAX_SIGNATURE;
 use crate::enrol::registration::{MAX_KEY, device_key, object, text};
-use crate::enrol::rotation::{RotationRefusal, rotated};
+use crate::enrol::rotation::{Rotation, RotationRefusal, rotated};
 
 /// Where the present key is.
 const KEY_HEADER: &str = "x-device-api-key";
@@ -36,14 +37,21 @@ async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Re
     let body = object(&body_of(gateway, request).await?).map_err(Refusal::Malformed)?;
     let new = text(&body, "newKey", MAX_KEY).and_then(|new| device_key(&new.ok_or("newKey is missing")?, "newKey"));
     let new = new.map_err(Refusal::Malformed)?;
+    let signature = text(&body, "signature", MAX_SIGNATURE).map_err(Refusal::Malformed)?;
     if gateway.cache.by_key(&new).is_some_and(|record| *record.name != *device) {
         return Err(Refusal::NotNew);
     }
     let overlap = gateway.config.enrol.overlap;
+    let rotation = Rotation { uuid: device.clone(), present: key, next: new, signature };
     let written = devices::change(gateway, &device, |auth| {
-        rotated(auth, &key, &new, now, overlap).map_err(|why| match why {
-            RotationRefusal::Stranger => Refusal::Device,
-            RotationRefusal::NotNew => Refusal::NotNew,
+        rotated(auth, &rotation, now, overlap).map_err(|why| {
+            tracing::warn!(device, reason = %why, "a rotation was refused");
+            match why {
+                RotationRefusal::NotNew => Refusal::NotNew,
+                RotationRefusal::Stranger | RotationRefusal::Unsigned | RotationRefusal::BadSignature => {
+                    Refusal::Device
+                }
+            }
         })
     });
     let written = working(gateway, written).await?;

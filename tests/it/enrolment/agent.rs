@@ -249,8 +249,14 @@ impl Agent {
         self.send(url, Method::POST, &format!("/api/v1/device/{}/{what}", self.uuid), headers, Some(body)).await
     }
 
+    /// Changes its key; one that has registered a public key signs that.
     pub async fn rotate(&self, url: &str, present: &str, new: &str) -> Answer {
-        self.post(url, "rotate-key", &[("X-Device-API-Key", present)], &json!({ "newKey": new })).await
+        let mut body = json!({ "newKey": new });
+        if self.generation == Generation::Third {
+            let hashes = format!("{}:{}", hash::written(&hash::of(present)), hash::written(&hash::of(new)));
+            body["signature"] = json!(self.sign(&hashes));
+        }
+        self.post(url, "rotate-key", &[("X-Device-API-Key", present)], &body).await
     }
 
     /// Polls by a key until it is answered so: the watch may lag behind what was written elsewhere.
