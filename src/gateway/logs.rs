@@ -57,8 +57,9 @@ async fn take_in(gateway: &Gateway, request: Request) -> Result<usize, Response>
         return Err(gateway.not_ready(why));
     }
     let now = gateway.config.clock.now();
-    let record = authenticate(&gateway.cache, request.headers(), request.extensions(), || now)
-        .map_err(axum::response::IntoResponse::into_response)?;
+    let record =
+        authenticate(&gateway.cache, &gateway.config.device_uris, request.headers(), request.extensions(), || now)
+            .map_err(axum::response::IntoResponse::into_response)?;
     let path = request.uri().path();
     if path.rsplit('/').nth(1).is_none_or(|uuid| !record.name.eq_ignore_ascii_case(uuid)) {
         return Err(Refused::Stranger.into_response());

@@ -97,13 +97,14 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
     let metrics = &gateway.metrics.gateway;
     // Before the body is read: a stranger's body is worth nothing.
     let now = || gateway.config.clock.now();
-    let record = match authenticate(&gateway.cache, request.headers(), request.extensions(), now) {
-        Ok(record) => record,
-        Err(refused) => {
-            metrics.reports_refused.inc();
-            return refused.into_response();
-        }
-    };
+    let record =
+        match authenticate(&gateway.cache, &gateway.config.device_uris, request.headers(), request.extensions(), now) {
+            Ok(record) => record,
+            Err(refused) => {
+                metrics.reports_refused.inc();
+                return refused.into_response();
+            }
+        };
     gateway.presence.see(&record, gateway.config.clock.now());
     match take_in(&gateway, &record, request).await {
         Ok(report) => settle(&gateway, &record.name, report).await,
