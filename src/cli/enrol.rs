@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{ObjectMeta, PostParams};
@@ -20,9 +21,15 @@ use super::list::{ListArgs, Row, list};
 use super::output::{Cell, Column, Tone, column, print, wide};
 use super::words::age;
 use crate::api::time::whole_seconds;
+use crate::api::{Device, label};
+use crate::enrol::device::{challenge, created};
 use crate::enrol::hash;
 use crate::enrol::key::{is_name, spell};
+use crate::enrol::registration::Registration;
 use crate::enrol::terms::{self, Terms};
+
+/// Nobody's UUID.
+const NO_DEVICE: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Provisioning keys in the cluster.
 #[derive(Debug, Subcommand)]
@@ -42,10 +49,10 @@ pub struct CreateArgs {
     /// Name of its Secret
     pub name: String,
     /// Fleet of its devices: their label tranche.dev/fleet
-    #[arg(long)]
+    #[arg(long, value_parser = fleet)]
     pub fleet: Option<String>,
     /// Further label of its devices; may be repeated
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub labels: Vec<(String, String)>,
     /// What its devices run at first: spec.apps, as JSON or YAML
     #[arg(long, value_name = "FILE")]
@@ -88,9 +95,27 @@ impl EnrolCommand {
     }
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write key=value")?;
-    Ok((key.to_owned(), value.to_owned()))
+    if !label::is_key(key) {
+        return Err(format!("{key:?} can't be a label: write a name such as region or example.com/region"));
+    }
+    Ok((key.to_owned(), value_of(value)?))
+}
+
+fn fleet(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must be a name".into()) } else { value_of(text) }
+}
+
+/// The value of a label: no device can have another one, so none could enrol.
+fn value_of(text: &str) -> Result<String, String> {
+    if label::is_value(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} can't be a label's value: up to 63 letters, digits, '-', '_' and '.', such as plant-a; the first and the \
+         last of them a letter or a digit"
+    ))
 }
 
 /// A duration, in days as well.
@@ -129,13 +154,17 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     data.extend(max_devices.map(|max| (terms::MAX_DEVICES, max.to_string())));
     let key = spell(&name, &random()?);
     data.insert(terms::KEY_HASH, hash::written(&hash::of(&key)));
+    let bytes = |(field, value): (&str, String)| (field.to_owned(), ByteString(value.into_bytes()));
     let secret = Secret {
         metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
         type_: Some(terms::SECRET_TYPE.into()),
-        string_data: Some(data.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()),
+        data: Some(data.into_iter().map(bytes).collect()),
         ..Secret::default()
     };
+    // As a gateway will read it.
+    let terms = Terms::read(&secret).map_err(|why| anyhow!("this would be no provisioning key: {why}"))?;
     let cluster = Cluster::connect(&cluster).await?;
+    try_out(&cluster, &name, &terms).await?;
     match cluster.api::<Secret>().create(&PostParams::default(), &secret).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
@@ -146,6 +175,28 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
     print(&format!("{key}\n"))?;
     eprintln!("This is the only time that the key is shown: only its hash is kept, in Secret {name}.");
     Ok(())
+}
+
+/// Has the API server look at a device as this key would make it, and make none. Otherwise devices would find out.
+async fn try_out(cluster: &Cluster, name: &str, terms: &Terms) -> anyhow::Result<()> {
+    let registration = Registration {
+        spelled: NO_DEVICE.to_owned(),
+        uuid: NO_DEVICE.to_owned(),
+        name: None,
+        type_: None,
+        key_hash: terms.key_hash,
+        public_key: None,
+        application: None,
+    };
+    let device = created(&registration, name, terms, challenge(NO_DEVICE.to_owned(), crate::clock::now()));
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    match cluster.api::<Device>().create(&params, &device).await {
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            bail!("no device could enrol with this key: {}", status.message)
+        }
+        // Who may make keys need not be one who may make devices; and whatever else is wrong, making the Secret will say.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// The object in a file.
@@ -224,6 +275,19 @@ async fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_that_no_device_can_have() {
+        assert_eq!(key_and_value("region=eu"), Ok(("region".to_owned(), "eu".to_owned())));
+        assert_eq!(key_and_value("example.com/a="), Ok(("example.com/a".to_owned(), String::new())));
+        for none in ["region", "=eu", "a b=eu", "region=eu west", "region=-"] {
+            assert!(key_and_value(none).is_err(), "{none}");
+        }
+        assert_eq!(fleet("plant-a").as_deref(), Ok("plant-a"));
+        for none in ["", "Plant A", "plant-a-", &"x".repeat(64)] {
+            assert!(fleet(none).is_err(), "{none}");
+        }
+    }
 
     #[test]
     fn durations_in_days_as_well() {

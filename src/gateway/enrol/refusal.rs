@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     Malformed(String),
     /// The body can't be taken in.
     Body(BodyError),
+    /// The API server refuses what the provisioning key's Secret makes of a device: for a person to mend.
+    Unfit,
     /// The source has asked too much.
     TooMany(TooMuch),
     /// The API server could not take it.
@@ -56,9 +58,13 @@ impl Refusal {
         match self {
             Self::ProvisioningKey | Self::Device => Blame::Key,
             Self::Malformed(_) | Self::Body(_) => Blame::Request,
-            Self::Taken | Self::NoChallengeDue | Self::NotNew | Self::TooMany(_) | Self::Busy | Self::NotReady(_) => {
-                Blame::Nobody
-            }
+            Self::Taken
+            | Self::NoChallengeDue
+            | Self::NotNew
+            | Self::Unfit
+            | Self::TooMany(_)
+            | Self::Busy
+            | Self::NotReady(_) => Blame::Nobody,
         }
     }
 }
@@ -98,6 +104,12 @@ impl IntoResponse for Refusal {
             ),
             Self::Malformed(why) => Problem::new(StatusCode::BAD_REQUEST, BOUNDS.malformed.0, BOUNDS.malformed.1, why),
             Self::Body(error) => error.problem(&BOUNDS),
+            Self::Unfit => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "device-unfit",
+                "Device unfit",
+                "the cluster doesn't accept a device as this provisioning key makes it; a person has to mend the key's Secret",
+            ),
             Self::TooMany(TooMuch { retry_after }) => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too-many-attempts",

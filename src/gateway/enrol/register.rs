@@ -71,7 +71,17 @@ async fn settle(
                     if matches!(&error, kube::Error::Api(status) if (400..500).contains(&status.code)) {
                         places::give_back(gateway, key).await;
                     }
-                    return Err(devices::failed(&error, "a device can't be created"));
+                    return Err(match &error {
+                        kube::Error::Api(status) if status.code == 422 => {
+                            tracing::error!(
+                                provisioning_key = key.name,
+                                reason = status.message,
+                                "the API server refuses the devices that this provisioning key makes: mend its Secret"
+                            );
+                            Refusal::Unfit
+                        }
+                        error => devices::failed(error, "a device can't be created"),
+                    });
                 }
             }
             continue;

@@ -219,3 +219,24 @@ async fn nonsense_counts_while_a_key_has_not_proven_itself() {
     assert_eq!(door.register(2, &good, 1).await.status, 200);
     assert_eq!(nonsense(3).await, [400; 40], "one device's nonsense doesn't lock its factory out");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_the_cluster_refuses_is_told_so() {
+    let door = Door::new().await;
+    let key = door.key("typo", &[(terms::APPS, r#"{"1": {"services": "none"}}"#)]);
+    for number in 1..4 {
+        let answer = door.register(1, &key, number).await;
+        assert_eq!((answer.status, answer.retry_after), (422, false), "it is no use to try again: {}", answer.body);
+        assert_eq!(answer.body["title"], "Device unfit");
+    }
+    let secret = door.api.get("secrets", "typo").unwrap();
+    assert_eq!(secret["metadata"]["annotations"][terms::ENROLLED_ANNOTATION], "0", "no place was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_that_no_device_can_have_make_no_key() {
+    let door = Door::new().await;
+    let key = door.key("plant", &[(terms::FLEET, "Plant A")]);
+    assert_eq!(door.register(1, &key, 1).await.status, 401);
+    assert!(door.api.requests().iter().all(|seen| seen.method != http::Method::POST), "nobody tried");
+}
