@@ -28,6 +28,8 @@ use crate::enrol::key::{is_name, spell};
 use crate::enrol::registration::Registration;
 use crate::enrol::terms::{self, Terms};
 
+/// How many devices a key may create of which nobody has said how many. Whoever finds one can make no more.
+const MAX_DEVICES: u32 = 100;
 /// Nobody's UUID.
 const NO_DEVICE: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -60,12 +62,18 @@ pub struct CreateArgs {
     /// How their agents are set up at first: spec.config, as JSON or YAML
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// For how long it is good, such as 12h or 30d [default: until it is revoked]
-    #[arg(long, value_name = "DURATION", value_parser = days)]
-    pub expires: Option<Duration>,
-    /// How many devices it may create [default: any number]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_devices: Option<u32>,
+    /// For how long it is good, such as 12h or 30d
+    #[arg(long, value_name = "DURATION", value_parser = days, default_value = "365d")]
+    pub expires: Duration,
+    /// It is good until it is revoked
+    #[arg(long, conflicts_with = "expires")]
+    pub no_expiry: bool,
+    /// How many devices it may create
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..), default_value_t = MAX_DEVICES)]
+    pub max_devices: u32,
+    /// It may create any number of devices
+    #[arg(long, conflicts_with = "max_devices")]
+    pub unlimited: bool,
     /// Where.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -132,7 +140,7 @@ fn days(text: &str) -> Result<Duration, String> {
 }
 
 async fn create(args: CreateArgs) -> anyhow::Result<()> {
-    let CreateArgs { name, fleet, labels, apps, config, expires, max_devices, cluster } = args;
+    let CreateArgs { name, fleet, labels, apps, config, expires, no_expiry, max_devices, unlimited, cluster } = args;
     if !is_name(&name) {
         bail!("{name:?} can't be a name: at most 63 lower-case letters, digits, '-' and '.', such as plant-a-2026");
     }
@@ -147,11 +155,13 @@ async fn create(args: CreateArgs) -> anyhow::Result<()> {
             data.insert(field, object(&file)?.to_string());
         }
     }
-    if let Some(expires) = expires {
+    if !no_expiry {
         let until = crate::clock::now().checked_add(expires).context("--expires is too far away")?;
         data.insert(terms::EXPIRES, whole_seconds(until).0.to_string());
     }
-    data.extend(max_devices.map(|max| (terms::MAX_DEVICES, max.to_string())));
+    if !unlimited {
+        data.insert(terms::MAX_DEVICES, max_devices.to_string());
+    }
     let key = spell(&name, &random()?);
     data.insert(terms::KEY_HASH, hash::written(&hash::of(&key)));
     let bytes = |(field, value): (&str, String)| (field.to_owned(), ByteString(value.into_bytes()));
@@ -274,7 +284,43 @@ async fn revoke(args: &RevokeArgs) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: EnrolCommand,
+    }
+
+    fn terms_of(line: &[&str]) -> Result<(Option<Duration>, Option<u32>), clap::error::ErrorKind> {
+        let line = ["tranche", "create", "plant-a"].iter().chain(line);
+        match Line::try_parse_from(line).map_err(|error| error.kind())?.command {
+            EnrolCommand::Create(args) => {
+                Ok(((!args.no_expiry).then_some(args.expires), (!args.unlimited).then_some(args.max_devices)))
+            }
+            EnrolCommand::List(_) | EnrolCommand::Revoke(_) => panic!("it is another command"),
+        }
+    }
+
+    #[test]
+    fn a_key_ends_unless_somebody_says_otherwise() {
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        for (line, terms) in [
+            (&[][..], (days(365), Some(100))),
+            (&["--expires", "30d"], (days(30), Some(100))),
+            (&["--max-devices", "5000"], (days(365), Some(5000))),
+            (&["--no-expiry"], (None, Some(100))),
+            (&["--unlimited"], (days(365), None)),
+            (&["--no-expiry", "--unlimited"], (None, None)),
+        ] {
+            assert_eq!(terms_of(line), Ok(terms), "{line:?}");
+        }
+        for line in [["--no-expiry", "--expires", "30d"], ["--unlimited", "--max-devices", "5"]] {
+            assert_eq!(terms_of(&line), Err(clap::error::ErrorKind::ArgumentConflict), "{line:?}");
+        }
+    }
 
     #[test]
     fn labels_that_no_device_can_have() {
