@@ -7,14 +7,15 @@
 //! # Limits
 //!
 //! Whole factories enrol from behind one address, so good requests of a source are only held to a generous pace. Failed
-//! ones are counted hard, and after too many of them the source has to wait; a key that has proven itself here lately
-//! is not held up by what others behind the same address do.
+//! ones are counted hard, and after too many of them the source has to wait. A key that has proven itself here lately, or
+//! is a known device's, has a pace of its own, so it is not held up by what others behind the same address do.
 //!
 //! Nothing is taken up for a stranger: first the source's limits are asked, then the key is judged by what is on record,
 //! and only then a body is waited for, in places that nothing else needs. Places for work at the API server are held
 //! for that work alone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -98,6 +99,8 @@ pub struct Enrolments {
     counting: Counting,
     at_once: Semaphore,
     bodies: Semaphore,
+    /// It was said once that a proxy may be missing among the trusted ones.
+    has_warned: AtomicBool,
 }
 
 impl Enrolments {
@@ -110,6 +113,7 @@ impl Enrolments {
             counting: Counting::default(),
             at_once: Semaphore::new(AT_ONCE),
             bodies: Semaphore::new(MAX_BODIES),
+            has_warned: AtomicBool::new(false),
         }
     }
 }
@@ -188,19 +192,38 @@ impl Gateway {
         self.is_ready().map_err(Refusal::NotReady)?;
         let limits = &self.enrol.limits;
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-        let source = self.config.enrol.proxies.source(peer, request.headers());
-        limits.request(source).map_err(Refusal::TooMany)?;
-        if !key.is_some_and(|key| self.enrol.proven.holds(&key)) {
-            limits.attempt(source).map_err(Refusal::TooMany)?;
+        let proxies = &self.config.enrol.proxies;
+        if proxies.is_unheard(peer, request.headers()) && !self.enrol.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = peer.map(tracing::field::display),
+                "somebody who is no trusted proxy sent X-Forwarded-For or Forwarded, so all devices behind it share one \
+                 source's limits: if it is a proxy of yours, name its network with --trusted-proxies (the chart's \
+                 webhook.trustedProxies)"
+            );
         }
+        let source = proxies.source(peer, request.headers());
+        let within = match key.filter(|key| self.is_proven(key)) {
+            Some(key) => limits.by_key(&key),
+            None => limits.request(source).and_then(|()| limits.attempt(source)),
+        };
+        within.map_err(Refusal::TooMany)?;
         Ok(Visitor { source, key })
+    }
+
+    /// Whether a key has proven itself: here, lately, or it is the key of a device that is known.
+    fn is_proven(&self, key: &KeyHash) -> bool {
+        let is_devices = || {
+            let record = self.cache.by_key(key);
+            record.is_some_and(|record| record.access.admits(key, || self.config.clock.now()))
+        };
+        self.enrol.proven.holds(key) || is_devices()
     }
 
     /// How a visit ended, as it is told. The one place in which failures are counted, and each once: otherwise what is
     /// told apart by counting more would be seen from when the limits begin to hold.
     fn ended(&self, visitor: Visitor, result: Result<Response, Refusal>) -> Response {
         let Visitor { source, key } = visitor;
-        let is_proven = || key.is_some_and(|key| self.enrol.proven.holds(&key));
+        let is_proven = || key.is_some_and(|key| self.is_proven(&key));
         if let Err(refusal) = &result {
             match refusal.blame() {
                 Blame::Key => {

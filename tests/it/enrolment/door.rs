@@ -77,6 +77,13 @@ impl Door {
         self.api.put("devices", &json!({ "metadata": metadata, "spec": { "auth": auth, "hold": false } }));
     }
 
+    /// Waits until the gateway knows so many devices.
+    async fn until_known(&self, devices: i64) {
+        while self.metrics.gateway.devices.get() < devices {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// A request from that address.
     pub async fn send(&self, from: u8, path: &str, bearer: &str, body: Body) -> Answer {
         let mut request = Request::post(path).header("authorization", format!("Bearer {bearer}")).body(body).unwrap();
@@ -239,4 +246,25 @@ async fn labels_that_no_device_can_have_make_no_key() {
     let key = door.key("plant", &[(terms::FLEET, "Plant A")]);
     assert_eq!(door.register(1, &key, 1).await.status, 401);
     assert!(door.api.requests().iter().all(|seen| seen.method != http::Method::POST), "nobody tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_key_has_a_pace_of_its_own() {
+    let door = Door::new().await;
+    let (good, known) = (door.key("good", &[]), "k".repeat(64));
+    door.device(UUID, &known);
+    assert_eq!(door.register(1, &good, 1).await.status, 200);
+    door.until_known(2).await;
+    // A stranger behind the same address uses up all that the address has.
+    let mut last = 0;
+    for _ in 0..3000 {
+        last = door.send(1, REGISTER, "tpk_x", Body::empty()).await.status;
+    }
+    assert_eq!(last, 429);
+    assert_eq!(door.register(1, &good, 2).await.status, 200);
+    let body = json!({ "newKey": "n".repeat(64) }).to_string();
+    let rotate = format!("/api/v1/device/{UUID}/rotate-key");
+    assert_eq!(door.send(1, &rotate, &known, Body::from(body)).await.status, 200);
+    let stranger = door.key("stranger", &[]);
+    assert_eq!(door.register(1, &stranger, 3).await.status, 429, "that has not proven itself");
 }

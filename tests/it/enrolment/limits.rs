@@ -1,6 +1,7 @@
 //! What a provisioning key is good for, and where it ends.
 
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use tranche::enrol::terms;
 
@@ -100,4 +101,21 @@ async fn who_guesses_has_to_wait_and_the_factory_behind_the_same_address_goes_on
     for _ in 0..10 {
         Agent::new(Generation::Third).enrol(url, &good).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_nobody_has_named_is_noticed_once() {
+    let place = Place::new("enrol-proxy").await;
+    let agent = Agent::new(Generation::Third);
+    for _ in 0..3 {
+        let behind = [("x-forwarded-for", "203.0.113.5")];
+        let answer = agent.send(&place.tranche.url, Method::POST, "/api/v1/agent/register", &behind, None).await;
+        assert_eq!(answer.status, 401);
+    }
+    until("the log to say so", async || {
+        let log = place.tranche.log();
+        if log.contains("--trusted-proxies") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(place.tranche.log().matches("--trusted-proxies").count(), 1, "once");
 }
