@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::super::Gateway;
 use super::super::auth::presented;
 use super::refusal::Refusal;
-use super::{answer, body_of, devices, uuid_in, working};
+use super::{Done, answer, body_of, devices, uuid_in, working};
 use crate::api::auth::{DeviceAuth, Enrolment};
 use crate::enrol::device::is_key;
 use crate::enrol::exchange::{ExchangeRefusal, Outcome, Proof, judge, may_ask};
@@ -29,7 +29,7 @@ pub(super) async fn exchange(State(gateway): State<Arc<Gateway>>, request: Reque
     let key = key_of(request.headers());
     match gateway.visitor(&request, key) {
         Ok(visitor) => gateway.ended(visitor, settle(&gateway, key, request).await),
-        Err(refusal) => refusal.into_response(),
+        Err(response) => response,
     }
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn challenge(State(gateway): State<Arc<Gateway>>, request: Requ
     let key = key_of(request.headers());
     match gateway.visitor(&request, key) {
         Ok(visitor) => gateway.ended(visitor, ask(&gateway, Claim::of(key, &request)).await),
-        Err(refusal) => refusal.into_response(),
+        Err(response) => response,
     }
 }
 
@@ -78,7 +78,7 @@ impl Claim {
     }
 }
 
-async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Result<Response, Refusal> {
+async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Result<Done, Refusal> {
     let claim = Claim::of(key, &request)?;
     claim.check(gateway).await?;
     let body = object(&body_of(gateway, request).await?).map_err(Refusal::Malformed)?;
@@ -95,7 +95,7 @@ async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Re
     let device = working(gateway, exchanged).await?;
     tracing::info!(device = claim.device, "a device has enrolled");
     gateway.shown(&claim.device, &claim.key).await;
-    Ok(answer::exchanged(&device, &spelled))
+    Ok(Done("enrolled", answer::exchanged(&device, &spelled)))
 }
 
 /// The device's spelling of its UUID, and what it proves itself with.
@@ -119,7 +119,7 @@ fn asked_again(auth: &DeviceAuth, fresh: &Enrolment) -> DeviceAuth {
     DeviceAuth { enrolment: Some(Enrolment { since, ..fresh.clone() }), ..auth.clone() }
 }
 
-async fn ask(gateway: &Gateway, claim: Result<Claim, Refusal>) -> Result<Response, Refusal> {
+async fn ask(gateway: &Gateway, claim: Result<Claim, Refusal>) -> Result<Done, Refusal> {
     let claim = claim?;
     let now = gateway.config.clock.now();
     let fresh = devices::fresh(gateway)?;
@@ -129,5 +129,5 @@ async fn ask(gateway: &Gateway, claim: Result<Claim, Refusal>) -> Result<Respons
         Err(why) => Err(claim.refused(why)),
     });
     let device = working(gateway, asked).await?;
-    Ok(answer::challenged(&device))
+    Ok(Done("challenged", answer::challenged(&device)))
 }

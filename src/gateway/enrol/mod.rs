@@ -183,12 +183,22 @@ struct Visitor {
     key: Option<KeyHash>,
 }
 
+/// What was done, in one of [`crate::metrics::ENROLMENT_OUTCOMES`], and what the device is told.
+struct Done(&'static str, Response);
+
 impl Gateway {
     /// Lets somebody in, as far as limits go.
     ///
     /// # Errors
-    /// When the gateway doesn't know its devices yet, or there were too many requests.
-    fn visitor(&self, request: &Request, key: Option<KeyHash>) -> Result<Visitor, Refusal> {
+    /// With the answer, when the gateway doesn't know its devices yet, or there were too many requests.
+    fn visitor(&self, request: &Request, key: Option<KeyHash>) -> Result<Visitor, Response> {
+        self.let_in(request, key).map_err(|refusal| {
+            self.metrics.gateway.enrolment(refusal.label());
+            refusal.into_response()
+        })
+    }
+
+    fn let_in(&self, request: &Request, key: Option<KeyHash>) -> Result<Visitor, Refusal> {
         self.is_ready().map_err(Refusal::NotReady)?;
         let limits = &self.enrol.limits;
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
@@ -221,7 +231,7 @@ impl Gateway {
 
     /// How a visit ended, as it is told. The one place in which failures are counted, and each once: otherwise what is
     /// told apart by counting more would be seen from when the limits begin to hold.
-    fn ended(&self, visitor: Visitor, result: Result<Response, Refusal>) -> Response {
+    fn ended(&self, visitor: Visitor, result: Result<Done, Refusal>) -> Response {
         let Visitor { source, key } = visitor;
         let is_proven = || key.is_some_and(|key| self.is_proven(&key));
         if let Err(refusal) = &result {
@@ -237,7 +247,12 @@ impl Gateway {
                 Blame::Request | Blame::Nobody => {}
             }
         }
-        result.unwrap_or_else(IntoResponse::into_response)
+        let (outcome, response) = match result {
+            Ok(Done(outcome, response)) => (outcome, response),
+            Err(refusal) => (refusal.label(), refusal.into_response()),
+        };
+        self.metrics.gateway.enrolment(outcome);
+        response
     }
 
     /// Waits until this replica knows a device's key, for a while.
@@ -291,6 +306,27 @@ mod tests {
         assert!(!proven.holds(&[3; 32]));
         tokio::time::advance(PROVEN_FOR).await;
         assert!(!proven.holds(&[1; 32]));
+    }
+
+    #[test]
+    fn what_is_counted_is_there_from_the_start() {
+        use crate::metrics::ENROLMENT_OUTCOMES;
+        use crate::server::limits::TooMuch;
+        for refusal in [
+            Refusal::ProvisioningKey,
+            Refusal::Device,
+            Refusal::Taken,
+            Refusal::NoChallengeDue,
+            Refusal::NotNew,
+            Refusal::Unfit,
+            Refusal::Malformed(String::new()),
+            Refusal::Body(body::BodyError::Slow),
+            Refusal::TooMany(TooMuch { retry_after: 1 }),
+            Refusal::Busy,
+            Refusal::NotReady(""),
+        ] {
+            assert!(ENROLMENT_OUTCOMES.contains(&refusal.label()), "{refusal:?}");
+        }
     }
 
     #[test]

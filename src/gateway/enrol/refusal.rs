@@ -53,6 +53,21 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// One word for what is counted (see [`crate::metrics::ENROLMENT_OUTCOMES`]).
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::ProvisioningKey => "provisioning_key_refused",
+            Self::Device => "device_refused",
+            Self::Taken => "taken",
+            Self::Unfit => "unfit",
+            Self::NoChallengeDue | Self::NotNew => "conflict",
+            Self::Malformed(_) | Self::Body(_) => "malformed",
+            Self::TooMany(_) => "rate_limited",
+            Self::Busy => "unavailable",
+            Self::NotReady(_) => "not_ready",
+        }
+    }
+
     /// What it is held against.
     pub(super) fn blame(&self) -> Blame {
         match self {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 
 use super::super::Gateway;
 use super::super::auth::presented;
 use super::refusal::Refusal;
-use super::{answer, body_of, devices, places, working};
+use super::{Done, answer, body_of, devices, places, working};
 use crate::api::Device;
 use crate::enrol::device::{created, readmitted};
 use crate::enrol::key::ProvisioningKey;
@@ -26,11 +26,11 @@ pub(super) async fn register(State(gateway): State<Arc<Gateway>>, request: Reque
     let key = text.and_then(ProvisioningKey::parse);
     match gateway.visitor(&request, key.as_ref().map(|key| key.hash)) {
         Ok(visitor) => gateway.ended(visitor, admit(&gateway, key, request).await),
-        Err(refusal) => refusal.into_response(),
+        Err(response) => response,
     }
 }
 
-async fn admit(gateway: &Gateway, key: Option<ProvisioningKey>, request: Request) -> Result<Response, Refusal> {
+async fn admit(gateway: &Gateway, key: Option<ProvisioningKey>, request: Request) -> Result<Done, Refusal> {
     let key = key.ok_or(Refusal::ProvisioningKey)?;
     let terms = working(gateway, places::terms(gateway, &key)).await?;
     // Only now: a stranger's body is worth nothing.
@@ -41,20 +41,20 @@ async fn admit(gateway: &Gateway, key: Option<ProvisioningKey>, request: Request
         tracing::warn!(device = registration.uuid, "a registration was refused: its key is another device's");
         return Err(Refusal::Taken);
     }
-    let device = working(gateway, settle(gateway, &key, &terms, &registration)).await?;
+    let (outcome, device) = working(gateway, settle(gateway, &key, &terms, &registration)).await?;
     // Not before: a key that can be read and has no place left proves nothing.
     gateway.enrol.proven.note(key.hash);
     gateway.enrol.proven.note(registration.key_hash);
-    Ok(answer::registered(&registration, &device, &gateway.config.namespace))
+    Ok(Done(outcome, answer::registered(&registration, &device, &gateway.config.namespace)))
 }
 
-/// The `Device` of a registration: created, or taken up again.
+/// The `Device` of a registration, and how it came to be this one's: created, or taken up again.
 async fn settle(
     gateway: &Gateway,
     key: &ProvisioningKey,
     terms: &Terms,
     registration: &Registration,
-) -> Result<Device, Refusal> {
+) -> Result<(&'static str, Device), Refusal> {
     let uuid = &registration.uuid;
     for _ in 0..ROUNDS {
         let enrolment = devices::fresh(gateway)?;
@@ -63,7 +63,7 @@ async fn settle(
             match devices::create(gateway, &created(registration, &key.name, &terms, enrolment)).await {
                 Ok(Some(device)) => {
                     tracing::info!(device = uuid, provisioning_key = key.name, "a device has registered");
-                    return Ok(device);
+                    return Ok(("registered", device));
                 }
                 Ok(None) => places::give_back(gateway, key).await,
                 Err(error) => {
@@ -95,7 +95,7 @@ async fn settle(
             let before = found.spec.auth.as_ref().and_then(|auth| auth.key_hash.as_ref());
             let released = before != next.key_hash.as_ref();
             tracing::info!(device = uuid, provisioning_key = key.name, released, "a device has registered again");
-            return Ok(device);
+            return Ok((if released { "taken_over" } else { "registered_again" }, device));
         }
     }
     Err(Refusal::Busy)

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 
 use super::super::Gateway;
 use super::super::auth::presented;
 use super::refusal::Refusal;
-use super::{answer, body_of, devices, uuid_in, working};
+use super::{Done, answer, body_of, devices, uuid_in, working};
 use crate::enrol::hash::{self, KeyHash};
 use crate::enrol::proof::MAX_SIGNATURE;
 use crate::enrol::registration::{MAX_KEY, device_key, object, text};
@@ -22,11 +22,11 @@ pub(super) async fn rotate(State(gateway): State<Arc<Gateway>>, request: Request
     let key = presented(request.headers(), KEY_HEADER).map(hash::of);
     match gateway.visitor(&request, key) {
         Ok(visitor) => gateway.ended(visitor, settle(&gateway, key, request).await),
-        Err(refusal) => refusal.into_response(),
+        Err(response) => response,
     }
 }
 
-async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Result<Response, Refusal> {
+async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Result<Done, Refusal> {
     let now = gateway.config.clock.now();
     // Known devices are in the cache, so a stranger costs the API server nothing.
     let claim = key.zip(uuid_in(request.uri().path())).filter(|(key, device)| {
@@ -57,5 +57,5 @@ async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Re
     let written = working(gateway, written).await?;
     tracing::info!(device, "a device has changed its key");
     gateway.shown(&device, &new).await;
-    Ok(answer::rotated(&written))
+    Ok(Done("rotated", answer::rotated(&written)))
 }

@@ -268,3 +268,24 @@ async fn a_known_key_has_a_pace_of_its_own() {
     let stranger = door.key("stranger", &[]);
     assert_eq!(door.register(1, &stranger, 3).await.status, 429, "that has not proven itself");
 }
+
+#[tokio::test(start_paused = true)]
+async fn enrolments_are_counted_by_how_they_end() {
+    let door = Door::new().await;
+    let good = door.key("good", &[]);
+    for number in [1, 1, 2] {
+        assert_eq!(door.register(1, &good, number).await.status, 200);
+    }
+    door.send(1, REGISTER, "tpk_x", Body::empty()).await;
+    door.send(1, REGISTER, &good, Body::empty()).await;
+    let text = door.metrics.encode();
+    for (outcome, count) in
+        [("registered", 2), ("registered_again", 1), ("provisioning_key_refused", 1), ("malformed", 1), ("taken", 0)]
+    {
+        let line = format!("tranche_gateway_enrolments_total{{outcome=\"{outcome}\"}} {count}");
+        assert!(text.lines().any(|candidate| candidate == line), "{line} is missing in\n{text}");
+    }
+    // Nothing else makes a series of its own.
+    let series = text.lines().filter(|line| line.starts_with("tranche_gateway_enrolments_total")).count();
+    assert_eq!(series, tranche::metrics::ENROLMENT_OUTCOMES.len());
+}
