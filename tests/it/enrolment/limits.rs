@@ -6,7 +6,9 @@ use serde_json::json;
 use tranche::enrol::terms;
 
 use super::agent::{Agent, Generation, Place};
+use crate::support::controlplane::ControlPlane;
 use crate::support::process::Tranche;
+use crate::support::shell::Shell;
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,4 +120,24 @@ async fn a_proxy_that_nobody_has_named_is_noticed_once() {
     })
     .await;
     assert_eq!(place.tranche.log().matches("--trusted-proxies").count(), 1, "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_devices_would_be_refused_is_not_made() {
+    let plane = ControlPlane::shared();
+    let namespace = plane.namespace("enrol-unfit").await;
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let script = r#"
+        echo '{"1": {"services": "none"}}' > "$HOME/apps.json"
+        tranche enrol create unfit --apps "$HOME/apps.json" && echo "made"
+        tranche enrol create unfit --fleet "Plant A" && echo "made"
+        tranche enrol create plain > "$HOME/plain.key"
+        echo "of $(kubectl get secret plain -o jsonpath={.data.maxDevices} | base64 -d) devices"
+        kubectl get secrets -o name
+    "#;
+    let output = Shell::new(plane, &namespace).run(script, 60, &[("HOME", home.path().to_str().unwrap())]);
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(error.contains("no device could enrol with this key") && error.contains("spec.apps"), "{error}");
+    assert!(error.contains("can't be a label's value"), "{error}");
+    assert_eq!(said, "of 100 devices\nsecret/plain\n", "{error}");
 }
