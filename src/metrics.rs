@@ -61,8 +61,36 @@ pub struct GatewayMetrics {
     pub presence_done: Counter,
     /// Presence objects that could not be written.
     pub presence_failed: Counter,
+    /// Requests of enrolments, by how they ended: see [`ENROLMENT_OUTCOMES`].
+    enrolments: Family<Label, Counter>,
     /// Devices in the cache.
     pub devices: Gauge,
+}
+
+/// How a request of an enrolment may end, in one word each.
+pub const ENROLMENT_OUTCOMES: [&str; 15] = [
+    "registered",
+    "registered_again",
+    "taken_over",
+    "enrolled",
+    "challenged",
+    "rotated",
+    "provisioning_key_refused",
+    "device_refused",
+    "taken",
+    "unfit",
+    "conflict",
+    "malformed",
+    "rate_limited",
+    "unavailable",
+    "not_ready",
+];
+
+impl GatewayMetrics {
+    /// Counts the end of a request of an enrolment: one of [`ENROLMENT_OUTCOMES`].
+    pub fn enrolment(&self, outcome: &'static str) {
+        self.enrolments.get_or_create(&[("outcome", outcome)]).inc();
+    }
 }
 
 impl Metrics {
@@ -82,6 +110,11 @@ impl Metrics {
         let reports = outcomes(&mut registry, "gateway_reports", "Reports of devices by outcome");
         let writes = outcomes(&mut registry, "gateway_status_writes", "Writes of a device's status by outcome");
         let presence = outcomes(&mut registry, "gateway_presence_writes", "Writes of presence objects by outcome");
+        let enrolments =
+            family::<Label>(&mut registry, "gateway_enrolments", "Requests of devices that enrol, by outcome");
+        for outcome in ENROLMENT_OUTCOMES {
+            drop(enrolments.get_or_create(&[("outcome", outcome)]));
+        }
         let devices = Gauge::default();
         registry.register("gateway_devices", "Devices in the cache", devices.clone());
         let gateway = GatewayMetrics {
@@ -97,6 +130,7 @@ impl Metrics {
             writes_failed: writes("failed"),
             presence_done: presence("done"),
             presence_failed: presence("failed"),
+            enrolments,
             devices,
         };
         Self { registry: Mutex::new(registry), server, gateway }
@@ -150,6 +184,7 @@ mod tests {
         for line in [
             "tranche_gateway_polls_total{outcome=\"unchanged\"} 1",
             "tranche_gateway_polls_total{outcome=\"refused\"} 0",
+            "tranche_gateway_enrolments_total{outcome=\"taken_over\"} 0",
             "tranche_gateway_devices 0",
             "tranche_http_connections_open 0",
         ] {

@@ -43,10 +43,11 @@ pub struct DeviceAuth {
     /// Nothing lets this device in: no key, no certificate, no enrolment.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub revoked: bool,
-    /// A person's release: the next device that registers with this UUID and a provisioning key takes it over. Used up by
-    /// that.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reenrol: bool,
+    /// A person's release, by its time: one device that registers after it, with this UUID and a provisioning key of this
+    /// device's fleet, takes it over. That uses it up, however often it is written again; a later time is another release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::a_time())]
+    pub reenrol: Option<Time>,
     /// How far the enrolment has come. Absent: the device never enrolled by itself; its key counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enrolment: Option<Enrolment>,
@@ -65,4 +66,8 @@ pub struct Enrolment {
     /// It did: the device's key counts.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub completed: bool,
+    /// When the device took this UUID. A release (`reenrol`) up to then is used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = schema::a_time())]
+    pub since: Option<Time>,
 }

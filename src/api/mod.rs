@@ -14,6 +14,7 @@ pub mod check;
 pub mod condition;
 pub mod device;
 pub mod image;
+pub mod label;
 pub mod policy;
 pub mod presence;
 pub mod rollout;

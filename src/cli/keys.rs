@@ -14,7 +14,7 @@ use super::output::{Output, object, print};
 use super::person::{self, SayArgs};
 use crate::api::Device;
 use crate::api::auth::{DeviceAuth, Enrolment};
-use crate::enrol::device::patch;
+use crate::enrol::device::{is_released, patch, release};
 use crate::enrol::hash;
 use crate::enrol::registration::uuid;
 use crate::enrol::rotation::{OVERLAP, with_next};
@@ -31,7 +31,7 @@ pub struct KeysArgs {
     /// Take a revocation back
     #[arg(long, group = "verb")]
     pub restore: bool,
-    /// Let the next device that registers with this UUID and a provisioning key take its place
+    /// Let the next device that registers with this UUID and a provisioning key of its fleet take its place
     #[arg(long, group = "verb")]
     pub reenrol: bool,
     /// Give it another key, and print it: this once. The present one counts for another hour
@@ -75,7 +75,8 @@ pub async fn run(args: KeysArgs) -> anyhow::Result<()> {
         if auth.revoked {
             bail!("device {name} is revoked, so nothing can take its place; --restore it first");
         }
-        change(&cluster, &device, "DeviceReenrolAllowed", &say, json!({ "reenrol": true })).await?;
+        let released = json!({ "reenrol": release(&auth, crate::clock::now()) });
+        change(&cluster, &device, "DeviceReenrolAllowed", &say, released).await?;
         print(&format!("the next device that registers as {name} takes its place; until then this one goes on\n"))?;
     } else if rotate {
         let (next, key) = rotated(&auth, crate::clock::now())?;
@@ -85,7 +86,7 @@ pub async fn run(args: KeysArgs) -> anyhow::Result<()> {
     } else {
         match object(&in_part(&name, &auth), "devices", output)? {
             Some(text) => print(&text)?,
-            None => print(&shown(&name, &auth))?,
+            None => print(&shown(&name, &auth, crate::clock::now()))?,
         }
     }
     Ok(())
@@ -127,8 +128,8 @@ fn rotated(auth: &DeviceAuth, now: Timestamp) -> anyhow::Result<(DeviceAuth, Str
 }
 
 /// What lets a device in, in words.
-fn shown(name: &str, auth: &DeviceAuth) -> String {
-    let DeviceAuth { key_hash, public_key, previous_key_hash, previous_key_expires, revoked, reenrol, enrolment } =
+fn shown(name: &str, auth: &DeviceAuth, now: Timestamp) -> String {
+    let DeviceAuth { key_hash, public_key, previous_key_hash, previous_key_expires, revoked, reenrol: _, enrolment } =
         auth;
     let mut lines = vec![format!("device {name}")];
     lines.push(format!("  key:        {}", key_hash.as_deref().unwrap_or("none")));
@@ -144,7 +145,9 @@ fn shown(name: &str, auth: &DeviceAuth) -> String {
         }
     });
     lines.extend(revoked.then(|| "  revoked:    nothing lets it in; --restore takes that back".to_owned()));
-    lines.extend(reenrol.then(|| "  released:   the next device that registers takes its place".to_owned()));
+    lines.extend(
+        is_released(auth, now).then(|| "  released:   the next device that registers takes its place".to_owned()),
+    );
     lines.join("\n") + "\n"
 }
 
@@ -198,7 +201,7 @@ mod tests {
     fn what_is_shown_holds_hashes_only() {
         let (auth, key) = rotated(&rotated(&DeviceAuth::default(), now()).expect("a key").0, now()).expect("a key");
         assert_eq!(key.len(), 76);
-        let text = shown("a", &auth);
+        let text = shown("a", &auth, crate::clock::now());
         assert!(text.contains(&hash::written(&hash::of(&key))) && text.contains("previous:"), "{text}");
         assert!(!text.contains(&key[12..]), "{text}");
         assert!(text.contains("written by a person"), "{text}");

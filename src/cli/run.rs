@@ -16,6 +16,7 @@ use crate::cli::preflight;
 use crate::clock::Clock;
 use crate::controller::probes::Probes;
 use crate::controller::{self, Context};
+use crate::gateway::auth::DeviceUris;
 use crate::gateway::enrol::EnrolConfig;
 use crate::gateway::{self, Gateway, GatewayConfig};
 use crate::manage::door::SECRET_VARIABLE;
@@ -67,6 +68,16 @@ pub struct RunArgs {
     /// Certificate authorities, PEM: a device may show one of their certificates instead of a key
     #[arg(long, env = "TRANCHE_CLIENT_CA", value_name = "FILE", requires = "tls_cert")]
     pub client_ca: Option<PathBuf>,
+    /// What the URI on a device's certificate begins with, up to the device's UUID, by commas
+    #[arg(
+        long,
+        env = "TRANCHE_CLIENT_URI_PREFIX",
+        value_delimiter = ',',
+        value_parser = gateway::auth::uri_prefix,
+        default_value = gateway::auth::URN,
+        value_name = "PREFIX"
+    )]
+    pub client_uri_prefix: Vec<String>,
     /// Devices don't enrol by themselves, and don't change their keys
     #[arg(long, env = "TRANCHE_NO_ENROLMENT")]
     pub no_enrolment: bool,
@@ -126,6 +137,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         tls_cert,
         tls_key,
         client_ca,
+        client_uri_prefix,
         no_enrolment,
         key_overlap,
         webhook_auth,
@@ -170,7 +182,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     if wants(Component::Gateway) {
         let overlap = key_overlap.try_into().context("--key-overlap")?;
         let enrol = EnrolConfig { enabled: !no_enrolment, overlap, proxies: proxies.clone() };
-        let config = GatewayConfig { presence_interval, enrol, ..GatewayConfig::new(&namespace) };
+        let device_uris = DeviceUris::new(client_uri_prefix);
+        let config = GatewayConfig { presence_interval, enrol, device_uris, ..GatewayConfig::new(&namespace) };
         parts.gateway(&client, config, &metrics, &shutdown);
     }
     if wants(Component::Api) {

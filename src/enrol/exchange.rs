@@ -77,7 +77,7 @@ pub fn judge(auth: &DeviceAuth, key: &KeyHash, proof: &Proof, now: Timestamp) ->
         }
         (Some(pem), Proof::Signature { uuid, signature }) => {
             let public_key = PublicKey::from_pem(pem).ok_or(ExchangeRefusal::NoPublicKey)?;
-            let Some(Enrolment { challenge, expires, completed: _ }) = &auth.enrolment else {
+            let Some(Enrolment { challenge, expires, completed: _, since: _ }) = &auth.enrolment else {
                 return Err(ExchangeRefusal::NoChallenge);
             };
             if now >= expires.0 {
@@ -125,7 +125,7 @@ mod tests {
         DeviceAuth {
             key_hash: Some(hash::written(&hash::of("k"))),
             public_key: pem.map(str::to_owned),
-            enrolment: Some(Enrolment { challenge: "challenge".into(), expires, completed: false }),
+            enrolment: Some(Enrolment { challenge: "challenge".into(), expires, completed: false, since: None }),
             ..DeviceAuth::default()
         }
     }

@@ -13,7 +13,9 @@
 //! # Whose UUID it is
 //!
 //! A UUID that is known is given to nobody else: only to whoever proves with the key that is on record (an agent that
-//! repeats itself), or once, after a person's release (`spec.auth.reenrol`). What the device runs is never touched by it.
+//! repeats itself), or once, after a person's release (`spec.auth.reenrol`), to a holder of a provisioning key of the
+//! device's fleet. A release is known by its time, and counts while the device hasn't enrolled since; so it is used up for
+//! good, though whoever declares it goes on declaring it. What the device runs is never touched by it.
 
 pub mod device;
 pub mod exchange;

@@ -16,6 +16,9 @@ const END: &str = "-----END PUBLIC KEY-----";
 /// Bytes of a P-256 signature as two numbers side by side; the other form is longer or, rarely, shorter.
 const P256_FIXED: usize = 64;
 
+/// A P-256 signature in base64 has 96 characters at most.
+pub const MAX_SIGNATURE: usize = 256;
+
 /// With padding or without: agents differ.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,

@@ -1,9 +1,20 @@
 //! A device's next key, and how long the one before it still counts.
+//!
+//! The present key, which was sent in the clear, is not enough for a device that registered a public key: it signs
+//!
+//! ```text
+//! {uuid}:{hash of the present key}:{hash of the next key}
+//! ```
+//!
+//! with its UUID in lower case and each hash as `sha256:` and 64 lower-case hexadecimal digits (`keyHash`); the signature is
+//! sent in base64, as in the key exchange. The present key is part of it so that nobody who has heard a rotation can repeat
+//! it later on, and bring a key back that was given up.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::device::is_key;
 use super::hash::{self, KeyHash};
+use super::proof::PublicKey;
 use crate::api::auth::DeviceAuth;
 use crate::api::time::whole_seconds;
 
@@ -17,9 +28,45 @@ pub enum RotationRefusal {
     /// The present key isn't this device's, or no longer.
     #[error("a rotation is authenticated by the device's present key")]
     Stranger,
+    /// It has registered a public key, and doesn't sign.
+    #[error("the device has registered a public key, so it must sign its next key")]
+    Unsigned,
+    /// The signature is another's, or over something else.
+    #[error("the signature is not this device's over its present and its next key")]
+    BadSignature,
     /// The new key is the present or the previous one.
     #[error("newKey must be a key that the device has not had")]
     NotNew,
+}
+
+/// A device's wish for another key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The device, in lower case.
+    pub uuid: String,
+    /// Hash of the key that it presents.
+    pub present: KeyHash,
+    /// Hash of the next one.
+    pub next: KeyHash,
+    /// Its signature over both, in base64.
+    pub signature: Option<String>,
+}
+
+impl Rotation {
+    /// What is signed.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("{}:{}:{}", self.uuid, hash::written(&self.present), hash::written(&self.next))
+    }
+
+    /// Whether it is the device's own, as far as its public key says.
+    fn is_proven(&self, public_key: Option<&str>) -> Result<(), RotationRefusal> {
+        let Some(pem) = public_key else { return Ok(()) };
+        let signature = self.signature.as_ref().ok_or(RotationRefusal::Unsigned)?;
+        // A key that can't be read is nobody's.
+        let verified = PublicKey::from_pem(pem).is_some_and(|key| key.verifies(&self.message(), signature));
+        if verified { Ok(()) } else { Err(RotationRefusal::BadSignature) }
+    }
 }
 
 /// `spec.auth` with the next key; `None` where it has it already, since the first answer may have been lost.
@@ -28,11 +75,11 @@ pub enum RotationRefusal {
 /// With why it is refused.
 pub fn rotated(
     auth: &DeviceAuth,
-    presented: &KeyHash,
-    new: &KeyHash,
+    rotation: &Rotation,
     now: Timestamp,
     overlap: SignedDuration,
 ) -> Result<Option<DeviceAuth>, RotationRefusal> {
+    let Rotation { uuid: _, present: presented, next: new, signature: _ } = rotation;
     if auth.revoked || auth.enrolment.as_ref().is_some_and(|enrolment| !enrolment.completed) {
         return Err(RotationRefusal::Stranger);
     }
@@ -42,6 +89,7 @@ pub fn rotated(
     if !is_present && !is_previous {
         return Err(RotationRefusal::Stranger);
     }
+    rotation.is_proven(auth.public_key.as_deref())?;
     if is_previous && is_key(auth.key_hash.as_deref(), new) {
         return Ok(None);
     }
@@ -76,7 +124,49 @@ mod tests {
     }
 
     fn rotate(auth: &DeviceAuth, presented: &str, new: &str, now: i64) -> Result<Option<DeviceAuth>, RotationRefusal> {
-        rotated(auth, &hash::of(presented), &hash::of(new), at(now), SignedDuration::from_secs(60))
+        rotated(auth, &wish(presented, new, None), at(now), SignedDuration::from_secs(60))
+    }
+
+    fn wish(present: &str, next: &str, signature: Option<String>) -> Rotation {
+        let (present, next) = (hash::of(present), hash::of(next));
+        Rotation { uuid: "7f0c".into(), present, next, signature }
+    }
+
+    #[test]
+    fn who_has_a_public_key_signs_both_keys() {
+        use base64::Engine as _;
+        use base64::engine::general_purpose::STANDARD;
+        use ring::signature::{Ed25519KeyPair, KeyPair as _};
+        let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
+        let sign = |message: &str| Some(STANDARD.encode(pair.sign(message.as_bytes())));
+        let auth = DeviceAuth {
+            key_hash: Some(hash::written(&hash::of("a"))),
+            public_key: Some(PublicKey::Ed25519(pair.public_key().as_ref().to_vec()).to_pem()),
+            ..DeviceAuth::default()
+        };
+        let rotate = |auth: &DeviceAuth, wish: &Rotation| rotated(auth, wish, at(1), SignedDuration::from_secs(60));
+        let unsigned = wish("a", "b", None);
+        assert_eq!(
+            unsigned.message(),
+            format!("7f0c:{}:{}", hash::written(&hash::of("a")), hash::written(&hash::of("b")))
+        );
+        assert_eq!(rotate(&auth, &unsigned), Err(RotationRefusal::Unsigned));
+        let others = wish("c", "b", None).message();
+        let bare = format!("7f0c:{}", hash::written(&hash::of("b")));
+        for signature in [sign(&others), sign(&bare), sign(""), Some("AAAA".into()), Some(String::new())] {
+            assert_eq!(rotate(&auth, &wish("a", "b", signature)), Err(RotationRefusal::BadSignature));
+        }
+        let signed = wish("a", "b", sign(&unsigned.message()));
+        let next = rotate(&auth, &signed).expect("rotated").expect("changed");
+        assert_eq!(rotate(&next, &signed), Ok(None), "the answer was lost");
+        assert_eq!(rotate(&next, &unsigned), Err(RotationRefusal::Unsigned), "nor does a lost answer need less");
+        // Two keys later, what was heard then is worth nothing.
+        let third = with_next(&with_next(&next, &hash::of("c"), at(1), OVERLAP), &hash::of("d"), at(1), OVERLAP);
+        assert_eq!(rotate(&third, &wish("d", "b", signed.signature)), Err(RotationRefusal::BadSignature));
+        let unreadable = DeviceAuth { public_key: Some("?".into()), ..auth };
+        assert_eq!(rotate(&unreadable, &wish("a", "b", sign(&unsigned.message()))), Err(RotationRefusal::BadSignature));
+        // Strangers learn nothing of it.
+        assert_eq!(rotate(&unreadable, &wish("x", "b", None)), Err(RotationRefusal::Stranger));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use subtle::ConstantTimeEq as _;
 
 use super::hash::{self, KeyHash};
+use crate::api::label;
 
 /// `type` of the Secrets of provisioning keys. A Secret of another type is none, whatever is in it.
 pub const SECRET_TYPE: &str = "tranche.dev/provisioning-key";
@@ -76,6 +77,12 @@ pub enum KeyRefusal {
     /// It has created as many devices as it may.
     #[error("the key has created as many devices as it may (maxDevices)")]
     Full,
+    /// The Secret has a label that no device can have.
+    #[error(
+        "{0} of the Secret has what no label may be: up to 63 letters, digits, '-', '_' and '.', the first and the last of \
+         them a letter or a digit"
+    )]
+    NoLabel(&'static str),
     /// The Secret has something that can't be read.
     #[error("{0} of the Secret can't be read")]
     Unreadable(&'static str),
@@ -91,10 +98,19 @@ impl Terms {
             return Err(KeyRefusal::Unknown);
         }
         let field = Fields(secret);
+        let fleet = field.parsed(FLEET, |text| Some(text.to_owned()))?;
+        let labels: BTreeMap<String, String> = field.json(LABELS)?.unwrap_or_default();
+        // Otherwise each device that registers would be refused by the API server, one after the other.
+        if !fleet.as_deref().is_none_or(label::is_value) {
+            return Err(KeyRefusal::NoLabel(FLEET));
+        }
+        if !labels.iter().all(|(key, value)| label::is_key(key) && label::is_value(value)) {
+            return Err(KeyRefusal::NoLabel(LABELS));
+        }
         Ok(Self {
             key_hash: field.parsed(KEY_HASH, hash::parse)?.ok_or(KeyRefusal::Unreadable(KEY_HASH))?,
-            fleet: field.parsed(FLEET, |text| Some(text.to_owned()))?,
-            labels: field.json(LABELS)?.unwrap_or_default(),
+            fleet,
+            labels,
             apps: field.json(APPS)?.unwrap_or_default(),
             config: field.json(CONFIG)?.unwrap_or_default(),
             expires: field.parsed(EXPIRES, |text| text.parse().ok())?,
@@ -212,6 +228,14 @@ mod tests {
             (REVOKED, "yes"),
         ] {
             assert_eq!(Terms::read(&secret(&[(name, value)])), Err(KeyRefusal::Unreadable(name)), "{value}");
+        }
+        for (name, value) in [
+            (FLEET, "Plant A"),
+            (LABELS, r#"{"a": "eu west"}"#),
+            (LABELS, r#"{"a b": "eu"}"#),
+            (LABELS, r#"{"": "eu"}"#),
+        ] {
+            assert_eq!(Terms::read(&secret(&[(name, value)])), Err(KeyRefusal::NoLabel(name)), "{value}");
         }
         let revoked = Terms::read(&secret(&[(REVOKED, "true")])).expect("terms");
         assert_eq!(revoked.check(&hash::of("k"), now), Err(KeyRefusal::Revoked));

@@ -16,8 +16,39 @@ use crate::server::client::ClientCertificate;
 
 /// Where agents put their key first.
 const KEY_HEADER: &str = "x-device-api-key";
-/// What comes before a UUID in a certificate's URI, besides a path.
-const URN: &str = "urn:uuid:";
+/// What comes before a UUID in a certificate's URI (RFC 9562), unless people say otherwise.
+pub const URN: &str = "urn:uuid:";
+
+/// Which URIs on certificates name devices: what they begin with, all of it up to the UUID. An authority may issue
+/// certificates for other purposes too, with UUIDs in them that somebody chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceUris(Vec<String>);
+
+impl Default for DeviceUris {
+    fn default() -> Self {
+        Self(vec![URN.to_owned()])
+    }
+}
+
+impl DeviceUris {
+    /// Those that begin so.
+    #[must_use]
+    pub fn new(prefixes: Vec<String>) -> Self {
+        Self(prefixes)
+    }
+}
+
+/// The beginning of devices' URIs, as `--client-uri-prefix` takes it.
+///
+/// # Errors
+/// When it can't be one; the text says what to write.
+pub fn uri_prefix(text: &str) -> Result<String, String> {
+    let has_scheme = text.split_once(':').is_some_and(|(scheme, _)| !scheme.is_empty());
+    if has_scheme && text.ends_with([':', '/']) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("write all of a device's URI up to its UUID, such as {URN} or spiffe://fleet.example/device/"))
+}
 
 /// Why a device isn't let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +65,7 @@ pub enum Refused {
 /// When it is none that may come in.
 pub fn authenticate(
     cache: &Cache,
+    uris: &DeviceUris,
     headers: &HeaderMap,
     extensions: &Extensions,
     now: impl Fn() -> Timestamp,
@@ -46,17 +78,22 @@ pub fn authenticate(
         return if record.access.incomplete { Err(Refused::Incomplete) } else { Ok(record) };
     }
     // The authority vouches for the device, so this needs no enrolment.
-    let name = extensions.get::<ClientCertificate>().and_then(certified).ok_or(Refused::Stranger)?;
+    let name =
+        extensions.get::<ClientCertificate>().and_then(|shown| certified(uris, shown)).ok_or(Refused::Stranger)?;
     cache.by_name(&name).filter(|record| !record.access.revoked).ok_or(Refused::Stranger)
 }
 
-/// The UUID that a certificate is for: its first URI that ends in one, or else its common name.
-fn certified(certificate: &ClientCertificate) -> Option<String> {
-    let of_uri = |uri: &String| {
-        let name = uri.strip_prefix(URN).or_else(|| uri.rsplit_once('/').map(|(_, name)| name));
-        name.and_then(uuid)
-    };
-    certificate.uris.iter().find_map(of_uri).or_else(|| uuid(certificate.common_name.as_deref()?))
+/// The UUID that a certificate is for: the one that its URIs name, or its common name where it has no URI at all. One that
+/// names two devices is for neither.
+fn certified(uris: &DeviceUris, certificate: &ClientCertificate) -> Option<String> {
+    let ClientCertificate { uris: shown, common_name } = certificate;
+    if shown.is_empty() {
+        return uuid(common_name.as_deref()?);
+    }
+    let of_uri = |uri: &String| uris.0.iter().find_map(|prefix| uuid(uri.strip_prefix(prefix.as_str())?));
+    let mut names = shown.iter().filter_map(of_uri);
+    let first = names.next()?;
+    names.all(|name| name == first).then_some(first)
 }
 
 /// The key that the headers present: by that header, or by `Authorization: Bearer`.
@@ -134,24 +171,53 @@ mod tests {
     #[test]
     fn whom_a_certificate_is_for() {
         const UUID: &str = "7f0c0000-0000-4000-8000-00000000000a";
-        let of = |uris: &[&str], common_name: Option<&str>| {
-            certified(&ClientCertificate {
+        let of = |prefixes: &DeviceUris, uris: &[&str], common_name: Option<&str>| {
+            let certificate = ClientCertificate {
                 uris: uris.iter().map(|uri| (*uri).to_owned()).collect(),
                 common_name: common_name.map(str::to_owned),
-            })
+            };
+            certified(prefixes, &certificate)
         };
+        let by_default = DeviceUris::default();
+        let spiffe_only = DeviceUris::new(vec!["spiffe://plant-a/device/".into()]);
         let (urn, spiffe) = (format!("urn:uuid:{}", UUID.to_uppercase()), format!("spiffe://plant-a/device/{UUID}"));
-        for (uris, common_name) in [
-            (vec![urn.as_str()], None),
-            (vec![spiffe.as_str()], Some("7f0c0000-0000-4000-8000-00000000000b")),
-            (vec!["https://example.com/", spiffe.as_str()], None),
-            (vec![], Some(UUID)),
-            (vec!["spiffe://plant-a/workload/web"], Some(UUID)),
+        let (other, deep) = (UUID.replace('a', "b"), format!("spiffe://plant-a/device/x/{UUID}"));
+        let (elsewhere, second) = (format!("https://example.com/{UUID}"), format!("urn:uuid:{other}"));
+        for (prefixes, uris, common_name) in [
+            (&by_default, vec![urn.as_str()], None),
+            (&by_default, vec![urn.as_str()], Some(other.as_str())),
+            (&by_default, vec!["https://example.com/", urn.as_str(), urn.as_str()], None),
+            (&by_default, vec![], Some(UUID)),
+            (&spiffe_only, vec![spiffe.as_str(), "https://example.com/"], Some("web")),
         ] {
-            assert_eq!(of(&uris, common_name).as_deref(), Some(UUID), "{uris:?} {common_name:?}");
+            assert_eq!(of(prefixes, &uris, common_name).as_deref(), Some(UUID), "{uris:?} {common_name:?}");
         }
-        for (uris, common_name) in [(vec![UUID], None), (vec!["urn:uuid:x"], Some("web")), (vec![], None)] {
-            assert_eq!(of(&uris, common_name), None, "{uris:?} {common_name:?}");
+        for (prefixes, uris, common_name) in [
+            (&by_default, vec![UUID], None),
+            (&by_default, vec!["urn:uuid:x"], Some("web")),
+            (&by_default, vec![], None),
+            // Of another scheme, host or path.
+            (&by_default, vec![spiffe.as_str()], None),
+            (&by_default, vec![elsewhere.as_str()], None),
+            (&spiffe_only, vec![deep.as_str()], None),
+            (&spiffe_only, vec![urn.as_str()], None),
+            // Once it has URIs, they are what it is for.
+            (&by_default, vec![spiffe.as_str()], Some(UUID)),
+            (&by_default, vec!["spiffe://plant-a/workload/web"], Some(UUID)),
+            // Two devices.
+            (&by_default, vec![urn.as_str(), second.as_str()], None),
+        ] {
+            assert_eq!(of(prefixes, &uris, common_name), None, "{uris:?} {common_name:?}");
+        }
+    }
+
+    #[test]
+    fn prefixes_of_uris_are_whole() {
+        for text in [URN, "spiffe://fleet.example/device/", "https://fleet.example/"] {
+            assert_eq!(uri_prefix(text).as_deref(), Ok(text));
+        }
+        for text in ["", ":", "/", "/device/", "spiffe://fleet.example/device", "urn"] {
+            assert!(uri_prefix(text).expect_err(text).contains("up to its UUID"), "{text}");
         }
     }
 }

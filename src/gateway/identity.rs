@@ -94,7 +94,8 @@ mod tests {
         let revoked = Access::of(&DeviceAuth { revoked: true, ..auth.clone() });
         assert!(!admits(&revoked, "new", 0) && !admits(&revoked, "old", 0));
         assert_eq!(revoked.hashes().count(), 2, "a copy must not take its keys over");
-        let mut enrolment = Enrolment { challenge: "c".into(), expires: whole_seconds(at(0)), completed: false };
+        let mut enrolment =
+            Enrolment { challenge: "c".into(), expires: whole_seconds(at(0)), completed: false, since: None };
         assert!(Access::of(&DeviceAuth { enrolment: Some(enrolment.clone()), ..auth.clone() }).incomplete);
         enrolment.completed = true;
         assert!(!Access::of(&DeviceAuth { enrolment: Some(enrolment), ..auth }).incomplete);

@@ -1,4 +1,4 @@
-//! What agents send besides reports, and Tranche doesn't keep: logs and metrics. Taken in and let go, since an agent that
+//! What agents send besides reports, and Tranche doesn't keep: logs and metrics. Read away as it comes, since an agent that
 //! is refused backs off and comes again with more.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::Gateway;
 use super::auth::{Refused, authenticate};
-use super::body::{self, Bounds};
+use super::body::{self, BodyError, Bounds};
 
 /// Agents send what half a minute brings, and up to some thousand lines after an outage.
 const BOUNDS: Bounds = Bounds {
@@ -57,16 +57,19 @@ async fn take_in(gateway: &Gateway, request: Request) -> Result<usize, Response>
         return Err(gateway.not_ready(why));
     }
     let now = gateway.config.clock.now();
-    let record = authenticate(&gateway.cache, request.headers(), request.extensions(), || now)
-        .map_err(axum::response::IntoResponse::into_response)?;
+    let record =
+        authenticate(&gateway.cache, &gateway.config.device_uris, request.headers(), request.extensions(), || now)
+            .map_err(axum::response::IntoResponse::into_response)?;
     let path = request.uri().path();
     if path.rsplit('/').nth(1).is_none_or(|uuid| !record.name.eq_ignore_ascii_case(uuid)) {
         return Err(Refused::Stranger.into_response());
     }
     gateway.presence.see(&record, now);
-    let read = body::read(&gateway.reports.bodies, request, &BOUNDS).await;
-    let (_place, body) = read.map_err(|error| error.problem(&BOUNDS).into_response())?;
-    Ok(body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count())
+    let counted = match record.shared.besides.begin() {
+        Some(_one) => body::count_lines(&gateway.reports.besides, request, &BOUNDS).await,
+        None => Err(BodyError::TooMany),
+    };
+    counted.map_err(|error| error.problem(&BOUNDS).into_response())
 }
 
 /// Says that somebody is there. Whether everything is well is the ops port's to say.

@@ -73,6 +73,8 @@ pub struct GatewayConfig {
     pub presence_interval: Option<Duration>,
     /// How devices enrol.
     pub enrol: enrol::EnrolConfig,
+    /// Which URIs on client certificates name devices.
+    pub device_uris: auth::DeviceUris,
     /// What time it is.
     pub clock: Clock,
 }
@@ -86,6 +88,7 @@ impl GatewayConfig {
             stale_after: Duration::from_secs(120),
             presence_interval: None,
             enrol: enrol::EnrolConfig::default(),
+            device_uris: auth::DeviceUris::default(),
             clock: Clock::default(),
         }
     }

@@ -34,7 +34,8 @@ fn uuid_of(path: &str) -> &str {
 
 fn answer(gateway: &Gateway, uuid: &str, headers: &HeaderMap, extensions: &Extensions) -> Response {
     let metrics = &gateway.metrics.gateway;
-    let record = authenticate(&gateway.cache, headers, extensions, || gateway.config.clock.now());
+    let record =
+        authenticate(&gateway.cache, &gateway.config.device_uris, headers, extensions, || gateway.config.clock.now());
     let own = |record: Arc<Record>| record.name.eq_ignore_ascii_case(uuid).then_some(record).ok_or(Refused::Stranger);
     let record = match record.and_then(own) {
         Ok(record) => record,

@@ -2,12 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::api::condition;
 use crate::api::device::{DeviceStatus, ReportedService};
+
+/// Bodies of one kind of one device at once. Agents send one after the other; the second is for one whose connection broke,
+/// which it knows before we do.
+pub const MAX_OF_DEVICE: u8 = 2;
 
 /// Texts that many devices share: applications, image references, reports.
 #[derive(Debug, Default)]
@@ -34,11 +38,39 @@ impl Interner {
     }
 }
 
+/// A device's bodies of one kind on their way: nobody may take up the places of all the others.
+#[derive(Debug, Default)]
+pub struct OnTheirWay(AtomicU8);
+
+/// One of them; it has arrived, or will not, when this is dropped.
+#[derive(Debug)]
+pub struct OneOfThem<'a>(&'a AtomicU8);
+
+impl OnTheirWay {
+    /// One more; `None` where there are as many as may be.
+    #[must_use]
+    pub fn begin(&self) -> Option<OneOfThem<'_>> {
+        let more = |count: u8| (count < MAX_OF_DEVICE).then_some(count + 1);
+        let begun = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        begun.ok().map(|_| OneOfThem(&self.0))
+    }
+}
+
+impl Drop for OneOfThem<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What belongs to a device across all revisions of its object.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// When it was last seen, Unix seconds; 0 before the first time.
     seen: AtomicI64,
+    /// Its reports on their way.
+    pub(super) reports: OnTheirWay,
+    /// What it sends besides, on its way.
+    pub(super) besides: OnTheirWay,
     /// The last report that this replica wrote and the watch has not shown yet.
     pub(super) own: Mutex<Option<Box<OwnWrite>>>,
 }
@@ -166,5 +198,15 @@ mod tests {
         let len = interner.texts.lock().0.len();
         assert!(len <= 1024, "{len} texts that nobody uses");
         assert!(Arc::ptr_eq(&kept, &interner.intern("kept")));
+    }
+
+    #[test]
+    fn a_device_has_two_bodies_on_their_way_at_most() {
+        let bodies = OnTheirWay::default();
+        let (first, second) = (bodies.begin(), bodies.begin());
+        assert!(first.is_some() && second.is_some());
+        assert!(bodies.begin().is_none());
+        drop(first);
+        assert!(bodies.begin().is_some());
     }
 }

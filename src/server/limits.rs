@@ -3,7 +3,7 @@
 //! Sources fall into a fixed number of buckets by a hash that is another one in each process. So the memory is bounded
 //! whatever is sent, and nobody can aim at another's bucket.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ use super::source::Source;
 const SOURCE_RATE: Quota = Quota::per_second(of(100)).allow_burst(of(1200));
 /// Deliveries of one URL that have proven themselves: the same, since one registry mostly is one source.
 const URL_RATE: Quota = SOURCE_RATE;
+/// Requests by one key that has proven itself: a provisioning key is a whole factory's, and has what a source has.
+const KEY_RATE: Quota = SOURCE_RATE;
 /// Failed attempts of one source: a wrong setting shows in the first few, and half a guess a second finds no secret.
 const FAILURE_RATE: Quota = Quota::per_minute(of(30)).allow_burst(of(30));
 /// Buckets of sources: some 2 MiB when all are in use.
@@ -42,6 +44,7 @@ pub struct TooMuch {
 pub struct SourceLimits {
     hasher: RandomState,
     requests: Keyed,
+    by_key: Keyed,
     failures: Failures,
 }
 
@@ -50,6 +53,7 @@ impl Default for SourceLimits {
         Self {
             hasher: RandomState::new(),
             requests: Keyed::new(SOURCE_RATE, DefaultClock::default()),
+            by_key: Keyed::new(KEY_RATE, DefaultClock::default()),
             failures: Failures::new(DefaultClock::default()),
         }
     }
@@ -68,6 +72,15 @@ impl SourceLimits {
     /// When the source has sent too many.
     pub fn request(&self, source: Source) -> Result<(), TooMuch> {
         self.requests.check(self.bucket(source))
+    }
+
+    /// A request came in by a key that has proven itself, from wherever: a proxy that nobody has named makes all senders one
+    /// source.
+    ///
+    /// # Errors
+    /// When there were too many by this key.
+    pub fn by_key(&self, key: &impl Hash) -> Result<(), TooMuch> {
+        self.by_key.check(self.hasher.hash_one(key) % BUCKETS)
     }
 
     /// Whether a source may try to prove itself now.

@@ -61,6 +61,13 @@ impl TrustedProxies {
         Source::of(Some(nearest))
     }
 
+    /// Whether somebody whose word doesn't count says for whom a request is: a proxy that nobody has named, perhaps.
+    #[must_use]
+    pub fn is_unheard(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
+        let says = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
+        says && peer.is_some_and(|peer| !self.trusts(peer))
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
@@ -157,6 +164,22 @@ mod tests {
             assert_eq!(source(trusted, peer, &sent), expected, "{peer} {sent:?}");
         }
         assert_eq!(source(proxies, "no connection", &[(xff, "203.0.113.5")]), "");
+    }
+
+    #[test]
+    fn who_speaks_without_being_heard() {
+        let proxies = TrustedProxies::new(vec![network("10.0.0.0/8").expect("a network")]);
+        for (peer, header, unheard) in [
+            ("198.51.100.1", Some("x-forwarded-for"), true),
+            ("198.51.100.1", Some("forwarded"), true),
+            ("198.51.100.1", None, false),
+            ("10.1.2.3", Some("x-forwarded-for"), false),
+            ("no connection", Some("x-forwarded-for"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.extend(header.map(|name| (http::HeaderName::from_static(name), "203.0.113.5".parse().unwrap())));
+            assert_eq!(proxies.is_unheard(peer.parse().ok(), &headers), unheard, "{peer} {header:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod agent;
 mod certificates;
+mod door;
 mod generations;
 mod hostile;
 mod limits;

@@ -5,83 +5,97 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::super::Gateway;
 use super::super::auth::presented;
 use super::refusal::Refusal;
-use super::{answer, body_of, devices, uuid_in, within};
+use super::{Done, answer, body_of, devices, uuid_in, working};
 use crate::api::auth::{DeviceAuth, Enrolment};
+use crate::enrol::device::is_key;
 use crate::enrol::exchange::{ExchangeRefusal, Outcome, Proof, judge, may_ask};
 use crate::enrol::hash::{self, KeyHash};
+use crate::enrol::proof::MAX_SIGNATURE;
 use crate::enrol::registration::{MAX_KEY, object, text, uuid};
-use crate::server::Peer;
-use crate::server::source::Source;
 
 /// Where agents of the third generation put their key until they are enrolled.
 const AGENT_KEY_HEADER: &str = "x-agent-key";
 /// And from then on.
 const DEVICE_KEY_HEADER: &str = "x-device-api-key";
-/// A P-256 signature in base64 has 96 characters at most.
-const MAX_SIGNATURE: usize = 256;
 
 /// Handles a key exchange.
 pub(super) async fn exchange(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    within(&gateway, settle(&gateway, request)).await
+    let key = key_of(request.headers());
+    match gateway.visitor(&request, key) {
+        Ok(visitor) => gateway.ended(visitor, settle(&gateway, key, request).await),
+        Err(response) => response,
+    }
 }
 
 /// Handles the question for another challenge.
 pub(super) async fn challenge(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
-    within(&gateway, ask(&gateway, request)).await
+    let key = key_of(request.headers());
+    match gateway.visitor(&request, key) {
+        Ok(visitor) => gateway.ended(visitor, ask(&gateway, Claim::of(key, &request)).await),
+        Err(response) => response,
+    }
+}
+
+/// The key that the head presents.
+fn key_of(headers: &HeaderMap) -> Option<KeyHash> {
+    let header = if headers.contains_key(AGENT_KEY_HEADER) { AGENT_KEY_HEADER } else { DEVICE_KEY_HEADER };
+    presented(headers, header).map(hash::of)
 }
 
 /// Who claims to be which device.
 struct Claim {
-    source: Source,
     device: String,
     key: KeyHash,
 }
 
 impl Claim {
-    fn of(gateway: &Gateway, request: &Request) -> Result<Self, Refusal> {
-        let headers = request.headers();
-        let source = gateway.source(headers, request.extensions().get::<Peer>())?;
-        let header = if headers.contains_key(AGENT_KEY_HEADER) { AGENT_KEY_HEADER } else { DEVICE_KEY_HEADER };
-        let key = presented(headers, header).map(hash::of);
-        let Some((key, device)) = key.zip(uuid_in(request.uri().path())) else {
-            gateway.enrol.limits.attempt(source).map_err(Refusal::TooMany)?;
-            gateway.enrol.limits.failed(source);
-            return Err(Refusal::Device);
-        };
-        gateway.attempt(source, &key)?;
-        Ok(Self { source, device, key })
+    fn of(key: Option<KeyHash>, request: &Request) -> Result<Self, Refusal> {
+        let (key, device) = key.zip(uuid_in(request.uri().path())).ok_or(Refusal::Device)?;
+        Ok(Self { device, key })
     }
 
-    /// Notes a refusal: for the source's limit, and for people.
-    fn refused(&self, gateway: &Gateway, why: ExchangeRefusal) -> Refusal {
-        gateway.enrol.limits.failed(self.source);
+    /// Notes a refusal for people.
+    fn refused(&self, why: ExchangeRefusal) -> Refusal {
         tracing::warn!(device = self.device, reason = %why, "a key exchange was refused");
         Refusal::Device
     }
+
+    /// Whether the key is this device's, before anything else is taken in. A device that isn't there looks the same.
+    async fn check(&self, gateway: &Gateway) -> Result<(), Refusal> {
+        if gateway.cache.by_key(&self.key).is_some_and(|record| *record.name == *self.device) {
+            return Ok(());
+        }
+        // Another replica may have registered it a moment ago.
+        let found = working(gateway, devices::find(gateway, &self.device)).await?;
+        let stored = found.and_then(|device| device.spec.auth?.key_hash);
+        if is_key(stored.as_deref(), &self.key) { Ok(()) } else { Err(self.refused(ExchangeRefusal::Stranger)) }
+    }
 }
 
-async fn settle(gateway: &Gateway, request: Request) -> Result<Response, Refusal> {
-    let claim = Claim::of(gateway, &request)?;
+async fn settle(gateway: &Gateway, key: Option<KeyHash>, request: Request) -> Result<Done, Refusal> {
+    let claim = Claim::of(key, &request)?;
+    claim.check(gateway).await?;
     let body = object(&body_of(gateway, request).await?).map_err(Refusal::Malformed)?;
     let (spelled, proof) = read(&body).map_err(Refusal::Malformed)?;
     if uuid(&spelled).as_deref() != Some(claim.device.as_str()) {
-        return Err(claim.refused(gateway, ExchangeRefusal::Stranger));
+        return Err(claim.refused(ExchangeRefusal::Stranger));
     }
     let now = gateway.config.clock.now();
     let exchanged = devices::change(gateway, &claim.device, |auth| match judge(auth, &claim.key, &proof, now) {
         Ok(Outcome::Complete) => Ok(None),
         Ok(Outcome::Completes) => Ok(Some(completed(auth))),
-        Err(why) => Err(claim.refused(gateway, why)),
+        Err(why) => Err(claim.refused(why)),
     });
-    let device = exchanged.await.inspect_err(|refusal| unknown(gateway, &claim, refusal))?;
+    let device = working(gateway, exchanged).await?;
     tracing::info!(device = claim.device, "a device has enrolled");
     gateway.shown(&claim.device, &claim.key).await;
-    Ok(answer::exchanged(&device, &spelled))
+    Ok(Done("enrolled", answer::exchanged(&device, &spelled)))
 }
 
 /// The device's spelling of its UUID, and what it proves itself with.
@@ -99,22 +113,21 @@ fn completed(auth: &DeviceAuth) -> DeviceAuth {
     DeviceAuth { enrolment, ..auth.clone() }
 }
 
-/// A device that isn't there is refused before anything can be judged.
-fn unknown(gateway: &Gateway, claim: &Claim, refusal: &Refusal) {
-    if *refusal == Refusal::Device {
-        gateway.enrol.limits.failed(claim.source);
-    }
+/// `spec.auth` with another challenge; since when the device has its UUID is another matter.
+fn asked_again(auth: &DeviceAuth, fresh: &Enrolment) -> DeviceAuth {
+    let since = auth.enrolment.as_ref().and_then(|enrolment| enrolment.since.clone());
+    DeviceAuth { enrolment: Some(Enrolment { since, ..fresh.clone() }), ..auth.clone() }
 }
 
-async fn ask(gateway: &Gateway, request: Request) -> Result<Response, Refusal> {
-    let claim = Claim::of(gateway, &request)?;
+async fn ask(gateway: &Gateway, claim: Result<Claim, Refusal>) -> Result<Done, Refusal> {
+    let claim = claim?;
     let now = gateway.config.clock.now();
     let fresh = devices::fresh(gateway)?;
     let asked = devices::change(gateway, &claim.device, |auth| match may_ask(auth, &claim.key, now) {
-        Ok(true) => Ok(Some(DeviceAuth { enrolment: Some(fresh.clone()), ..auth.clone() })),
+        Ok(true) => Ok(Some(asked_again(auth, &fresh))),
         Ok(false) => Err(Refusal::NoChallengeDue),
-        Err(why) => Err(claim.refused(gateway, why)),
+        Err(why) => Err(claim.refused(why)),
     });
-    let device = asked.await.inspect_err(|refusal| unknown(gateway, &claim, refusal))?;
-    Ok(answer::challenged(&device))
+    let device = working(gateway, asked).await?;
+    Ok(Done("challenged", answer::challenged(&device)))
 }

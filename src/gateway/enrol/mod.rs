@@ -7,24 +7,31 @@
 //! # Limits
 //!
 //! Whole factories enrol from behind one address, so good requests of a source are only held to a generous pace. Failed
-//! ones are counted hard, and after too many of them the source has to wait; a key that has proven itself here lately
-//! is not held up by what others behind the same address do.
+//! ones are counted hard, and after too many of them the source has to wait. A key that has proven itself here lately, or
+//! is a known device's, has a pace of its own, so it is not held up by what others behind the same address do.
+//!
+//! Nothing is taken up for a stranger: first the source's limits are asked, then the key is judged by what is on record,
+//! and only then a body is waited for, in places that nothing else needs. Places for work at the API server are held
+//! for that work alone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use http::HeaderMap;
+use bytes::Bytes;
 use jiff::SignedDuration;
 use parking_lot::Mutex as SyncMutex;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use self::refusal::Refusal;
+use self::refusal::{Blame, Refusal};
 use super::Gateway;
-use super::body::Bounds;
+use super::body::{self, Bounds};
+use super::cache::name_hash;
 use crate::enrol::hash::KeyHash;
 use crate::enrol::rotation::OVERLAP;
 use crate::server::Peer;
@@ -47,14 +54,20 @@ const BOUNDS: Bounds = Bounds {
     malformed: ("malformed-request", "Malformed request"),
     says: "a request of an enrolment may have 16 KiB",
 };
-/// A request takes no longer; agents give up after 30 s.
+/// Work at the API server, waiting for its turn included, takes no longer; agents give up after 30 s.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that are worked on at once. Each is a handful of small requests to the API server.
 const AT_ONCE: usize = 32;
+/// Bodies that are waited for at once: 4 MiB with [`BOUNDS`]. Only holders of good keys have one.
+const MAX_BODIES: usize = 256;
+/// A body, waiting for a place and for its end, may take so long each.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a key that proved itself is not held up by the failures of others.
 const PROVEN_FOR: Duration = Duration::from_secs(15 * 60);
 /// Keys that are remembered so: some 5 MiB at most.
 const MAX_PROVEN: usize = 65_536;
+/// Locks of [`Counting`]: that two keys of one namespace share one is rare, and only slow.
+const COUNTING_STRIPES: usize = 256;
 /// How long an answer waits for this replica's watch to show what was written, so that a device which comes back at once
 /// is known.
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -83,9 +96,11 @@ impl Default for EnrolConfig {
 pub struct Enrolments {
     limits: SourceLimits,
     proven: Proven,
-    /// One place is taken at a time: they would only be in each other's way at the Secret.
-    counting: Mutex<()>,
+    counting: Counting,
     at_once: Semaphore,
+    bodies: Semaphore,
+    /// It was said once that a proxy may be missing among the trusted ones.
+    has_warned: AtomicBool,
 }
 
 impl Enrolments {
@@ -95,8 +110,10 @@ impl Enrolments {
         Self {
             limits: SourceLimits::default(),
             proven: Proven::default(),
-            counting: Mutex::default(),
+            counting: Counting::default(),
             at_once: Semaphore::new(AT_ONCE),
+            bodies: Semaphore::new(MAX_BODIES),
+            has_warned: AtomicBool::new(false),
         }
     }
 }
@@ -104,6 +121,24 @@ impl Enrolments {
 impl Default for Enrolments {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Turns at the Secrets of provisioning keys. Of one key, one place is taken at a time: they would only be in each other's
+/// way there. Locks are shared by hash of the name, so that there are never more of them.
+#[derive(Debug)]
+struct Counting(Box<[Mutex<()>]>);
+
+impl Default for Counting {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(Mutex::default).take(COUNTING_STRIPES).collect())
+    }
+}
+
+impl Counting {
+    fn of(&self, key: &str) -> &Mutex<()> {
+        // The remainder is below COUNTING_STRIPES.
+        &self.0[(name_hash(key) % COUNTING_STRIPES as u64) as usize]
     }
 }
 
@@ -125,6 +160,10 @@ impl Proven {
             keys.insert(key, Instant::now());
         }
     }
+
+    fn forget(&self, key: &KeyHash) {
+        self.0.lock().remove(key);
+    }
 }
 
 /// The routes.
@@ -137,20 +176,83 @@ pub fn routes() -> Router<std::sync::Arc<Gateway>> {
         .route("/api/v1/device/{uuid}/rotate-key", post(rotate::rotate))
 }
 
+/// Who sends a request, and the key that it presents: what its limits go by.
+#[derive(Clone, Copy, Debug)]
+struct Visitor {
+    source: Source,
+    key: Option<KeyHash>,
+}
+
+/// What was done, in one of [`crate::metrics::ENROLMENT_OUTCOMES`], and what the device is told.
+struct Done(&'static str, Response);
+
 impl Gateway {
-    /// Who sends a request, as far as limits go; refused where there were too many.
-    fn source(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Source, Refusal> {
-        let source = self.config.enrol.proxies.source(peer.map(|peer| peer.0.ip()), headers);
-        self.enrol.limits.request(source).map_err(Refusal::TooMany)?;
-        Ok(source)
+    /// Lets somebody in, as far as limits go.
+    ///
+    /// # Errors
+    /// With the answer, when the gateway doesn't know its devices yet, or there were too many requests.
+    fn visitor(&self, request: &Request, key: Option<KeyHash>) -> Result<Visitor, Response> {
+        self.let_in(request, key).map_err(|refusal| {
+            self.metrics.gateway.enrolment(refusal.label());
+            refusal.into_response()
+        })
     }
 
-    /// Whether somebody may try to prove himself with that key.
-    fn attempt(&self, source: Source, key: &KeyHash) -> Result<(), Refusal> {
-        if self.enrol.proven.holds(key) {
-            return Ok(());
+    fn let_in(&self, request: &Request, key: Option<KeyHash>) -> Result<Visitor, Refusal> {
+        self.is_ready().map_err(Refusal::NotReady)?;
+        let limits = &self.enrol.limits;
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        let proxies = &self.config.enrol.proxies;
+        if proxies.is_unheard(peer, request.headers()) && !self.enrol.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = peer.map(tracing::field::display),
+                "somebody who is no trusted proxy sent X-Forwarded-For or Forwarded, so all devices behind it share one \
+                 source's limits: if it is a proxy of yours, name its network with --trusted-proxies (the chart's \
+                 webhook.trustedProxies)"
+            );
         }
-        self.enrol.limits.attempt(source).map_err(Refusal::TooMany)
+        let source = proxies.source(peer, request.headers());
+        let within = match key.filter(|key| self.is_proven(key)) {
+            Some(key) => limits.by_key(&key),
+            None => limits.request(source).and_then(|()| limits.attempt(source)),
+        };
+        within.map_err(Refusal::TooMany)?;
+        Ok(Visitor { source, key })
+    }
+
+    /// Whether a key has proven itself: here, lately, or it is the key of a device that is known.
+    fn is_proven(&self, key: &KeyHash) -> bool {
+        let is_devices = || {
+            let record = self.cache.by_key(key);
+            record.is_some_and(|record| record.access.admits(key, || self.config.clock.now()))
+        };
+        self.enrol.proven.holds(key) || is_devices()
+    }
+
+    /// How a visit ended, as it is told. The one place in which failures are counted, and each once: otherwise what is
+    /// told apart by counting more would be seen from when the limits begin to hold.
+    fn ended(&self, visitor: Visitor, result: Result<Done, Refusal>) -> Response {
+        let Visitor { source, key } = visitor;
+        let is_proven = || key.is_some_and(|key| self.is_proven(&key));
+        if let Err(refusal) = &result {
+            match refusal.blame() {
+                Blame::Key => {
+                    self.enrol.limits.failed(source);
+                    // Whatever it proved before is over: a key that is used up, or whose Secret is gone, is no pass.
+                    if let Some(key) = key {
+                        self.enrol.proven.forget(&key);
+                    }
+                }
+                Blame::Request if !is_proven() => self.enrol.limits.failed(source),
+                Blame::Request | Blame::Nobody => {}
+            }
+        }
+        let (outcome, response) = match result {
+            Ok(Done(outcome, response)) => (outcome, response),
+            Err(refusal) => (refusal.label(), refusal.into_response()),
+        };
+        self.metrics.gateway.enrolment(outcome);
+        response
     }
 
     /// Waits until this replica knows a device's key, for a while.
@@ -164,31 +266,25 @@ impl Gateway {
                 tokio::time::sleep(SHOWN_INTERVAL).await;
             }
         };
-        let _ = tokio::time::timeout(SHOWN_WITHIN, wait).await;
+        let _ = timeout(SHOWN_WITHIN, wait).await;
     }
 }
 
-/// Runs a request within its time, and among so many at once.
-async fn within(
-    gateway: &Gateway,
-    work: impl Future<Output = Result<axum::response::Response, Refusal>>,
-) -> axum::response::Response {
-    use axum::response::IntoResponse as _;
-    let worked = tokio::time::timeout(TIMEOUT, async {
+/// Does work at the API server within its time, and among so much at once.
+async fn working<T>(gateway: &Gateway, work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    let worked = timeout(TIMEOUT, async {
         // Never closed.
         let _place = gateway.enrol.at_once.acquire().await;
         work.await
     });
-    match worked.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(refusal)) => refusal.into_response(),
-        Err(_) => Refusal::Busy.into_response(),
-    }
+    worked.await.unwrap_or(Err(Refusal::Busy))
 }
 
-async fn body_of(gateway: &Gateway, request: Request) -> Result<bytes::Bytes, Refusal> {
-    let (_place, body) = super::body::read(&gateway.reports.bodies, request, &BOUNDS).await.map_err(Refusal::Body)?;
-    Ok(body)
+/// The body of somebody whose key is good.
+async fn body_of(gateway: &Gateway, request: Request) -> Result<Bytes, Refusal> {
+    // That there is no place is not the sender's fault. Never closed.
+    let _place = timeout(BODY_TIMEOUT, gateway.enrol.bodies.acquire()).await.map_err(|_| Refusal::Busy)?;
+    body::arrive(request, &BOUNDS, BODY_TIMEOUT).await.map_err(Refusal::Body)
 }
 
 /// The UUID in `/api/v1/device/{uuid}/…`.
@@ -205,8 +301,39 @@ mod tests {
         let proven = Proven::default();
         proven.note([1; 32]);
         assert!(proven.holds(&[1; 32]) && !proven.holds(&[2; 32]));
+        proven.note([3; 32]);
+        proven.forget(&[3; 32]);
+        assert!(!proven.holds(&[3; 32]));
         tokio::time::advance(PROVEN_FOR).await;
         assert!(!proven.holds(&[1; 32]));
+    }
+
+    #[test]
+    fn what_is_counted_is_there_from_the_start() {
+        use crate::metrics::ENROLMENT_OUTCOMES;
+        use crate::server::limits::TooMuch;
+        for refusal in [
+            Refusal::ProvisioningKey,
+            Refusal::Device,
+            Refusal::Taken,
+            Refusal::NoChallengeDue,
+            Refusal::NotNew,
+            Refusal::Unfit,
+            Refusal::Malformed(String::new()),
+            Refusal::Body(body::BodyError::Slow),
+            Refusal::TooMany(TooMuch { retry_after: 1 }),
+            Refusal::Busy,
+            Refusal::NotReady(""),
+        ] {
+            assert!(ENROLMENT_OUTCOMES.contains(&refusal.label()), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn keys_wait_for_their_own_secret_alone() {
+        let counting = Counting::default();
+        assert!(std::ptr::eq(counting.of("plant-a"), counting.of("plant-a")));
+        assert!(!std::ptr::eq(counting.of("plant-a"), counting.of("plant-b")));
     }
 
     #[test]

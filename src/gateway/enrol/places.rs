@@ -62,7 +62,7 @@ async fn count(
     key: &ProvisioningKey,
     next: impl Fn(&Terms) -> Result<u32, Refusal>,
 ) -> Result<Terms, Refusal> {
-    let _turn = gateway.enrol.counting.lock().await;
+    let _turn = gateway.enrol.counting.of(&key.name).lock().await;
     for _ in 0..ROUNDS {
         let (secret, terms) = read(gateway, key).await?;
         let body = json!({ "metadata": {

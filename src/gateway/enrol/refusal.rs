@@ -11,6 +11,20 @@ use crate::server::limits::TooMuch;
 /// Seconds after which a request is worth trying again that the API server could not take.
 const RETRY_AFTER: u64 = 5;
 
+/// Seconds after which a gateway knows its devices that has just started.
+const READY_AFTER: u64 = 5;
+
+/// What a refusal is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    /// A key that proved nothing: it counts as a failed attempt of its source.
+    Key,
+    /// A request that nobody sends by mistake: it counts so unless its key has proven itself.
+    Request,
+    /// Nothing: it is no attempt to get in.
+    Nobody,
+}
+
 /// Why an enrolment is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -28,10 +42,46 @@ pub(super) enum Refusal {
     Malformed(String),
     /// The body can't be taken in.
     Body(BodyError),
+    /// The API server refuses what the provisioning key's Secret makes of a device: for a person to mend.
+    Unfit,
     /// The source has asked too much.
     TooMany(TooMuch),
     /// The API server could not take it.
     Busy,
+    /// The gateway doesn't know its devices yet.
+    NotReady(&'static str),
+}
+
+impl Refusal {
+    /// One word for what is counted (see [`crate::metrics::ENROLMENT_OUTCOMES`]).
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::ProvisioningKey => "provisioning_key_refused",
+            Self::Device => "device_refused",
+            Self::Taken => "taken",
+            Self::Unfit => "unfit",
+            Self::NoChallengeDue | Self::NotNew => "conflict",
+            Self::Malformed(_) | Self::Body(_) => "malformed",
+            Self::TooMany(_) => "rate_limited",
+            Self::Busy => "unavailable",
+            Self::NotReady(_) => "not_ready",
+        }
+    }
+
+    /// What it is held against.
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Self::ProvisioningKey | Self::Device => Blame::Key,
+            Self::Malformed(_) | Self::Body(_) => Blame::Request,
+            Self::Taken
+            | Self::NoChallengeDue
+            | Self::NotNew
+            | Self::Unfit
+            | Self::TooMany(_)
+            | Self::Busy
+            | Self::NotReady(_) => Blame::Nobody,
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -69,6 +119,12 @@ impl IntoResponse for Refusal {
             ),
             Self::Malformed(why) => Problem::new(StatusCode::BAD_REQUEST, BOUNDS.malformed.0, BOUNDS.malformed.1, why),
             Self::Body(error) => error.problem(&BOUNDS),
+            Self::Unfit => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "device-unfit",
+                "Device unfit",
+                "the cluster doesn't accept a device as this provisioning key makes it; a person has to mend the key's Secret",
+            ),
             Self::TooMany(TooMuch { retry_after }) => Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "too-many-attempts",
@@ -83,6 +139,9 @@ impl IntoResponse for Refusal {
                 "this could not be done now; try again",
             )
             .retry_after(RETRY_AFTER),
+            Self::NotReady(why) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "Not ready", why).retry_after(READY_AFTER)
+            }
         }
         .into_response()
     }

@@ -41,6 +41,9 @@ const BOUNDS: Bounds = Bounds {
 /// Bodies in memory at once. With [`BOUNDS`] this bounds their memory to 256 MiB, and is far more than the API server
 /// can take in writes.
 const MAX_BODIES: usize = 256;
+/// Bodies of logs and metrics at once, apart from those of reports. They are read away as they come, so each has a piece and
+/// what inflates it: 32 MiB in all.
+const MAX_BESIDES: usize = 256;
 /// Status writes in flight at once. The API server's own share for one client is of this order.
 const MAX_WRITES: usize = 64;
 /// A write, waiting for its turn included, takes no longer; then the device is asked to come again.
@@ -56,7 +59,8 @@ const RETRY_AFTER: u64 = 15;
 /// What bounds the work on reports.
 #[derive(Debug)]
 pub struct Limits {
-    pub(super) bodies: Semaphore,
+    bodies: Semaphore,
+    pub(super) besides: Semaphore,
     writes: Semaphore,
     stripes: Box<[Mutex<()>]>,
 }
@@ -67,6 +71,7 @@ impl Limits {
     pub fn new() -> Self {
         Self {
             bodies: Semaphore::new(MAX_BODIES),
+            besides: Semaphore::new(MAX_BESIDES),
             writes: Semaphore::new(MAX_WRITES),
             stripes: std::iter::repeat_with(Mutex::default).take(STRIPES).collect(),
         }
@@ -92,13 +97,14 @@ pub async fn report(State(gateway): State<Arc<Gateway>>, request: Request) -> Re
     let metrics = &gateway.metrics.gateway;
     // Before the body is read: a stranger's body is worth nothing.
     let now = || gateway.config.clock.now();
-    let record = match authenticate(&gateway.cache, request.headers(), request.extensions(), now) {
-        Ok(record) => record,
-        Err(refused) => {
-            metrics.reports_refused.inc();
-            return refused.into_response();
-        }
-    };
+    let record =
+        match authenticate(&gateway.cache, &gateway.config.device_uris, request.headers(), request.extensions(), now) {
+            Ok(record) => record,
+            Err(refused) => {
+                metrics.reports_refused.inc();
+                return refused.into_response();
+            }
+        };
     gateway.presence.see(&record, gateway.config.clock.now());
     match take_in(&gateway, &record, request).await {
         Ok(report) => settle(&gateway, &record.name, report).await,
@@ -117,6 +123,7 @@ enum Rejection {
 }
 
 async fn take_in(gateway: &Gateway, record: &Record, request: Request) -> Result<Report, Rejection> {
+    let _one = record.shared.reports.begin().ok_or(Rejection::Body(BodyError::TooMany))?;
     let (_place, body) = body::read(&gateway.reports.bodies, request, &BOUNDS).await.map_err(Rejection::Body)?;
     // Reduced to its few bounded fields before anything is awaited again.
     parse::parse(&body, &record.name).map_err(Rejection::Refused)

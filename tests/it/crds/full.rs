@@ -212,8 +212,8 @@ fn devices() -> Vec<Value> {
             "previousKeyHash": format!("sha256:{}", "0e".repeat(32)),
             "previousKeyExpires": TIME,
             "revoked": true,
-            "reenrol": true,
-            "enrolment": { "challenge": "Y2hhbGxlbmdl", "expires": TIME, "completed": true },
+            "reenrol": TIME,
+            "enrolment": { "challenge": "Y2hhbGxlbmdl", "expires": TIME, "completed": true, "since": TIME },
         },
         "images": [{
             "repository": "docker.io/iotistic/myapp", "image": "docker.io/iotistic/myapp:v2",

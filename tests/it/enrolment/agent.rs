@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tranche::api::Device;
 use tranche::enrol::key::spell;
 use tranche::enrol::proof::PublicKey;
-use tranche::enrol::{hash, terms};
+use tranche::enrol::{device, hash, terms};
 
 use crate::chart::rights::installed;
 use crate::support::controlplane::{ControlPlane, User};
@@ -79,6 +79,13 @@ impl Place {
     pub async fn edit(&self, uuid: &str, auth: Value) {
         let body = json!({ "spec": { "auth": auth } });
         self.devices.patch(uuid, &PatchParams::default(), &Patch::Merge(body)).await.expect("the change is accepted");
+    }
+
+    /// Lets the next device take its place, as `tranche devices keys UUID --reenrol` does; answers with the release.
+    pub async fn release(&self, uuid: &str) -> Value {
+        let release = json!(device::release(&self.auth(uuid).await, tranche::clock::now()));
+        self.edit(uuid, json!({ "reenrol": release })).await;
+        release
     }
 
     pub async fn auth(&self, uuid: &str) -> tranche::api::auth::DeviceAuth {
@@ -242,8 +249,14 @@ impl Agent {
         self.send(url, Method::POST, &format!("/api/v1/device/{}/{what}", self.uuid), headers, Some(body)).await
     }
 
+    /// Changes its key; one that has registered a public key signs that.
     pub async fn rotate(&self, url: &str, present: &str, new: &str) -> Answer {
-        self.post(url, "rotate-key", &[("X-Device-API-Key", present)], &json!({ "newKey": new })).await
+        let mut body = json!({ "newKey": new });
+        if self.generation == Generation::Third {
+            let hashes = format!("{}:{}", hash::written(&hash::of(present)), hash::written(&hash::of(new)));
+            body["signature"] = json!(self.sign(&hashes));
+        }
+        self.post(url, "rotate-key", &[("X-Device-API-Key", present)], &body).await
     }
 
     /// Polls by a key until it is answered so: the watch may lag behind what was written elsewhere.

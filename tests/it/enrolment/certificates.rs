@@ -67,7 +67,10 @@ async fn a_certificate_instead_of_a_key() {
     let server = ours.issue("/CN=localhost", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n");
     std::fs::write(ours.file("server.pem"), server).unwrap();
     let (pem, ca) = (leak(&ours.file("server.pem")), leak(&ours.file("ca.crt")));
-    let place = Place::with("enrol-mtls", &["--tls-cert", pem, "--tls-key", pem, "--client-ca", ca]).await;
+    let tls = ["--tls-cert", pem, "--tls-key", pem, "--client-ca", ca];
+    let place =
+        Place::with("enrol-mtls", &[&tls[..], &["--client-uri-prefix", "urn:uuid:,spiffe://plant-a/device/"]].concat())
+            .await;
     let url = &place.tranche.url;
     assert!(url.starts_with("https://"), "{url}");
     let (agent, other) = (Agent::new(Generation::First), Agent::new(Generation::First));
@@ -79,6 +82,8 @@ async fn a_certificate_instead_of_a_key() {
     let uri = |uri: String| format!("subjectAltName=URI:{uri}\n{usage}");
     let by_urn = ours.issue("/CN=line-3", &uri(format!("urn:uuid:{}", agent.uuid.to_uppercase())));
     let by_spiffe = ours.issue("/O=acme", &uri(format!("spiffe://plant-a/device/{}", agent.uuid)));
+    let elsewhere =
+        ours.issue(&format!("/O=acme/CN={}", agent.uuid), &uri(format!("spiffe://plant-b/device/{}", agent.uuid)));
     let by_name = ours.issue(&format!("/O=acme/CN={}", agent.uuid), usage);
     let forged = others.issue(&format!("/CN={}", agent.uuid), usage);
     let wrong_usage = ours.issue(&format!("/CN={}", agent.uuid), "extendedKeyUsage=serverAuth\n");
@@ -101,6 +106,7 @@ async fn a_certificate_instead_of_a_key() {
     }
     assert_eq!(poll(None, &agent.uuid).await, Ok(401), "neither certificate nor key");
     assert_eq!(poll(Some(nameless), &agent.uuid).await, Ok(401));
+    assert_eq!(poll(Some(elsewhere), &agent.uuid).await, Ok(401), "its URI is no device's, and it has no other name");
     assert_eq!(poll(Some(forged), &agent.uuid).await, Err("no connection"), "of an authority that isn't ours");
     assert_eq!(poll(Some(wrong_usage), &agent.uuid).await, Err("no connection"), "made for servers");
 

@@ -113,6 +113,13 @@ fn check_registered(body: &Value, agent: &Agent, namespace: &str) {
 async fn rotates(place: &Place, agent: &Agent) -> String {
     let url = &place.tranche.url;
     let next = hash::hex(&hash::of(&agent.key));
+    if agent.generation == Generation::Third {
+        let bare = Agent { generation: Generation::Second, uuid: agent.uuid.clone(), ..Agent::new(Generation::Second) };
+        let unsigned = bare.rotate(url, &agent.key, &next).await;
+        assert_eq!(unsigned.status, 401, "its key alone, which was sent in the clear");
+        let forged = Agent { generation: Generation::Third, ..bare };
+        assert_eq!(forged.rotate(url, &agent.key, &next).await.status, 401, "signed by another");
+    }
     let rotated = agent.rotate(url, &agent.key, &next).await;
     assert_eq!(rotated.status, 200, "{}", rotated.body);
     assert!(rotated.body["previousKeyExpiresAt"].is_string(), "{}", rotated.body);

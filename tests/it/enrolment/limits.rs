@@ -1,11 +1,14 @@
 //! What a provisioning key is good for, and where it ends.
 
 use futures::future::join_all;
+use reqwest::Method;
 use serde_json::json;
 use tranche::enrol::terms;
 
 use super::agent::{Agent, Generation, Place};
+use crate::support::controlplane::ControlPlane;
 use crate::support::process::Tranche;
+use crate::support::shell::Shell;
 use crate::support::wait::until;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,4 +103,41 @@ async fn who_guesses_has_to_wait_and_the_factory_behind_the_same_address_goes_on
     for _ in 0..10 {
         Agent::new(Generation::Third).enrol(url, &good).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_nobody_has_named_is_noticed_once() {
+    let place = Place::new("enrol-proxy").await;
+    let agent = Agent::new(Generation::Third);
+    for _ in 0..3 {
+        let behind = [("x-forwarded-for", "203.0.113.5")];
+        let answer = agent.send(&place.tranche.url, Method::POST, "/api/v1/agent/register", &behind, None).await;
+        assert_eq!(answer.status, 401);
+    }
+    until("the log to say so", async || {
+        let log = place.tranche.log();
+        if log.contains("--trusted-proxies") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    assert_eq!(place.tranche.log().matches("--trusted-proxies").count(), 1, "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_whose_devices_would_be_refused_is_not_made() {
+    let plane = ControlPlane::shared();
+    let namespace = plane.namespace("enrol-unfit").await;
+    let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let script = r#"
+        echo '{"1": {"services": "none"}}' > "$HOME/apps.json"
+        tranche enrol create unfit --apps "$HOME/apps.json" && echo "made"
+        tranche enrol create unfit --fleet "Plant A" && echo "made"
+        tranche enrol create plain > "$HOME/plain.key"
+        echo "of $(kubectl get secret plain -o jsonpath={.data.maxDevices} | base64 -d) devices"
+        kubectl get secrets -o name
+    "#;
+    let output = Shell::new(plane, &namespace).run(script, 60, &[("HOME", home.path().to_str().unwrap())]);
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(error.contains("no device could enrol with this key") && error.contains("spec.apps"), "{error}");
+    assert!(error.contains("can't be a label's value"), "{error}");
+    assert_eq!(said, "of 100 devices\nsecret/plain\n", "{error}");
 }

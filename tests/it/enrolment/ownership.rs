@@ -24,16 +24,20 @@ async fn a_uuid_is_given_to_nobody_else() {
         assert_eq!(before.metadata.resource_version, after.metadata.resource_version, "nothing was written");
 
         // A person's release is good for one.
-        place.edit(&agent.uuid, json!({ "reenrol": true })).await;
+        let release = place.release(&agent.uuid).await;
         assert_eq!(agent.poll_by_key(url, &agent.key).await.status, 200, "it goes on until then");
         thief.enrol(url, &key).await;
         agent.until_answered(url, &agent.key, 401).await;
         assert_eq!(agent.register(url, &key).await.status, 409, "the release is used up");
-        let auth = place.auth(&agent.uuid).await;
-        assert!(!auth.reenrol && auth.previous_key_hash.is_none());
+        // And stays so when it is declared once more, as Git does.
+        place.edit(&agent.uuid, json!({ "reenrol": null })).await;
+        place.edit(&agent.uuid, json!({ "reenrol": release })).await;
+        assert_eq!(agent.register(url, &key).await.status, 409, "it is the same release");
+        assert!(place.auth(&agent.uuid).await.previous_key_hash.is_none());
 
         // Revoked is revoked, whatever else is said.
-        place.edit(&agent.uuid, json!({ "revoked": true, "reenrol": true })).await;
+        place.release(&agent.uuid).await;
+        place.edit(&agent.uuid, json!({ "revoked": true })).await;
         assert_eq!(agent.register(url, &key).await.status, 409);
         assert_eq!(thief.register(url, &key).await.status, 409);
     }
@@ -47,13 +51,18 @@ async fn what_a_device_runs_is_not_touched_by_its_return() {
     let key = place.key("plant-a", &[(terms::APPS, r#"{"1": {"services": []}}"#)]).await;
     let agent = Agent::new(Generation::Third);
     agent.enrol(url, &key).await;
-    let body = json!({ "spec": {
-        "apps": { "2": { "services": [] } }, "auth": { "reenrol": true },
-    }, "metadata": { "labels": { "tranche.dev/fleet": "plant-b" } } });
+    let body = json!({ "spec": { "apps": { "2": { "services": [] } } }, "metadata": { "labels": {
+        "tranche.dev/fleet": "plant-b",
+    } } });
     let patch = kube::api::Patch::Merge(body);
     place.devices.patch(&agent.uuid, &Default::default(), &patch).await.unwrap();
+    place.release(&agent.uuid).await;
     let before = place.devices.get(&agent.uuid).await.unwrap();
-    agent.reborn().enrol(url, &key).await;
+    // It is of another fleet by now, and who has the key by which it came in has no part of that one.
+    let next = agent.reborn();
+    assert_eq!(next.register(url, &key).await.status, 409);
+    let key = place.key("plant-b", &[(terms::FLEET, "plant-b")]).await;
+    next.enrol(url, &key).await;
     let after = place.devices.get(&agent.uuid).await.unwrap();
     assert_eq!((before.spec.apps, before.metadata.labels), (after.spec.apps, after.metadata.labels));
 }

@@ -35,6 +35,26 @@ async fn every_command_about_enrolment_works() {
 #[test]
 fn every_block_is_run_or_shown() {
     for Block { language, lines } in blocks(&page(PAGE)) {
-        assert!(language == "console", "a block of {language:?} can hide commands: {lines:?}");
+        // A form to be signed is no command.
+        let is_form = language == "text" && lines.iter().all(|line| line.starts_with('{'));
+        assert!(is_form || language == "console", "a block of {language:?} can hide commands: {lines:?}");
     }
+}
+
+#[test]
+fn no_key_is_an_argument() {
+    let mut sent = 0;
+    for Step { command, .. } in blocks(&page(PAGE)).iter().filter(|block| block.is_run()).flat_map(Block::steps) {
+        // What echo, which is the shell itself, writes into a file; the rest are arguments.
+        let arguments: String =
+            command.split("@<(echo ").map(|part| part.split_once(')').unwrap_or(("", part)).1).collect();
+        let arguments = if command.contains("@<(echo ") { arguments } else { command.clone() };
+        sent += usize::from(command.starts_with("curl "));
+        if command.starts_with("curl ") {
+            for secret in ["$key", "$next", "plant-a.key"] {
+                assert!(!arguments.contains(secret), "{secret} is an argument in {command}");
+            }
+        }
+    }
+    assert!(sent >= 6, "the page has lost its requests");
 }

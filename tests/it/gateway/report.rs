@@ -9,7 +9,7 @@ use flate2::write::GzEncoder;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use super::fixture::{A, Answer, B, Fixture, KEY_B, REPORT, device, state};
+use super::fixture::{A, Answer, B, Fixture, KEY_A, KEY_B, REPORT, device, state};
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -230,4 +230,31 @@ async fn images_that_do_not_parse_are_kept_as_reported() {
     let status = &fixture.api.take_writes()[0].body["status"];
     assert_eq!(status["services"][0]["image"], "sha256:Not An Image");
     assert_eq!(status["conditions"][0]["reason"], "ImageDiffers");
+}
+
+#[tokio::test]
+async fn one_device_takes_up_two_places_at_most() {
+    let fixture = Fixture::with_devices();
+    let logs = format!("/api/v1/device/{B}/logs");
+    for path in [REPORT, &logs] {
+        let send = |key: &str, body: Body| {
+            let request = if path == REPORT { Request::patch(path) } else { Request::post(path) };
+            fixture.call(request.header("x-device-api-key", key).body(body).unwrap())
+        };
+        let silent = || Body::from_stream(futures::stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        {
+            let (first, second) = (send(KEY_B, silent()), send(KEY_B, silent()));
+            tokio::pin!(first, second);
+            assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+            let third = send(KEY_B, Body::from("{}")).await;
+            assert_eq!(third.status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+            assert!(third.is_problem() && !third.header("retry-after").is_empty(), "{path}");
+            if path == REPORT {
+                let other = fixture.report(KEY_A, of(A, &state("acme/web:v1", "running", Some(3)))).await;
+                assert_eq!(other.status, StatusCode::OK, "another device goes on");
+            }
+        }
+        // They broke off.
+        assert_ne!(send(KEY_B, Body::from("{}")).await.status, StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
 }

@@ -1,4 +1,5 @@
-//! The kinds that are served: ours by their generated CRDs, so that a change of theirs is a change here, and Events.
+//! The kinds that are served: ours by their generated CRDs, so that a change of theirs is a change here, Events and
+//! Secrets.
 
 use std::sync::LazyLock;
 
@@ -23,13 +24,15 @@ pub fn kinds() -> &'static [Kind] {
 
 fn all() -> Vec<Kind> {
     let mut kinds: Vec<Kind> = tranche::api::crds().iter().map(custom).collect();
-    kinds.push(Kind {
-        api_version: "events.k8s.io/v1".into(),
-        name: "Event".into(),
-        plural: "events".into(),
-        has_status: false,
-        schema: None,
-    });
+    for (api_version, name, plural) in [("events.k8s.io/v1", "Event", "events"), ("v1", "Secret", "secrets")] {
+        kinds.push(Kind {
+            api_version: api_version.into(),
+            name: name.into(),
+            plural: plural.into(),
+            has_status: false,
+            schema: None,
+        });
+    }
     kinds
 }
 

@@ -24,8 +24,11 @@ pub struct Request {
 impl Request {
     pub fn parse(method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Self {
         let mut parts = uri.path().trim_matches('/').split('/');
-        assert_eq!(parts.next(), Some("apis"), "only API groups are served: {uri}");
-        let api_version = format!("{}/{}", parts.next().unwrap(), parts.next().unwrap());
+        let api_version = match parts.next() {
+            Some("api") => parts.next().unwrap().to_owned(),
+            Some("apis") => format!("{}/{}", parts.next().unwrap(), parts.next().unwrap()),
+            other => panic!("not served: {other:?} of {uri}"),
+        };
         let mut rest: Vec<&str> = parts.collect();
         let namespace =
             (rest.first() == Some(&"namespaces") && rest.len() > 2).then(|| rest.drain(..2).nth(1).unwrap());
