@@ -193,7 +193,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
             tracing::warn!("{warning}");
         }
         let nobody = crate::kubeclient::connect_as_nobody().await?;
-        let rest = Rest::new(nobody, &namespace, Clock::default(), shutdown.clone());
+        let rest = Rest::new(nobody, &namespace, Clock::default(), proxies.clone(), shutdown.clone());
         parts.routes = std::mem::take(&mut parts.routes).merge(manage::rest::router(rest));
         let door = Door { auth, proxies, registries };
         parts.api(&client, &namespace, door, &metrics, &shutdown, &drained);

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::Rest;
 use super::caller::Caller;
+use super::door::Visitor;
 use super::input::{self, Nothing, Parameters, Payload};
 use super::problems::Refusal;
 
@@ -37,6 +38,7 @@ pub(super) struct About {
 /// One request, read.
 pub(super) struct Call<P, Q, B> {
     pub(super) rest: Arc<Rest>,
+    pub(super) visitor: Visitor,
     pub(super) caller: Caller,
     pub(super) path: P,
     pub(super) query: Q,
@@ -104,17 +106,10 @@ impl Table {
             method: method.clone(),
         });
         let query = Arc::new(query);
-        let serve = move |State(rest): State<Arc<Rest>>, request: Request| {
+        let respond = move |State(rest): State<Arc<Rest>>, request: Request| {
             let (handler, query) = (handler.clone(), Arc::clone(&query));
             async move {
-                let slot = rest.slots.clone().try_acquire_owned();
-                let Ok(slot) = slot else { return Refusal::Busy.into_response() };
-                let answered = match call::<P, Q, B>(rest, request, &query).await {
-                    Ok(call) => handler(call).await,
-                    Err(refusal) => Err(refusal),
-                };
-                drop(slot);
-                match answered {
+                match serve::<P, Q, B, T, H, F>(rest, request, &query, handler).await {
                     Ok(output) => output.into_response(),
                     Err(refusal) => refusal.into_response(),
                 }
@@ -122,12 +117,43 @@ impl Table {
         };
         // Every method here is one that axum knows.
         let filter = MethodFilter::try_from(method).unwrap_or(MethodFilter::GET);
-        self.router = self.router.route(&format!("{}{path}", super::BASE), on(filter, serve));
+        self.router = self.router.route(&format!("{}{path}", super::BASE), on(filter, respond));
         self
     }
 }
 
-async fn call<P, Q, B>(rest: Arc<Rest>, request: Request, query: &Parameters) -> Result<Call<P, Q, B>, Refusal>
+/// A request from the door to its answer. A slot is taken once it is read: whoever sends slowly holds up nobody.
+async fn serve<P, Q, B, T, H, F>(
+    rest: Arc<Rest>,
+    request: Request,
+    query: &Parameters,
+    handler: H,
+) -> Result<T, Refusal>
+where
+    P: DeserializeOwned + Send,
+    Q: DeserializeOwned,
+    B: Payload,
+    H: Fn(Call<P, Q, B>) -> F,
+    F: Future<Output = Result<T, Refusal>>,
+{
+    let visitor = rest.door.enter(&request)?;
+    let answer = match call::<P, Q, B>(Arc::clone(&rest), request, visitor, query).await {
+        Ok(call) => {
+            let _slot = rest.slots.try_acquire().map_err(|_| Refusal::Busy)?;
+            handler(call).await
+        }
+        Err(refusal) => Err(refusal),
+    };
+    rest.door.answered(visitor, &answer);
+    answer
+}
+
+async fn call<P, Q, B>(
+    rest: Arc<Rest>,
+    request: Request,
+    visitor: Visitor,
+    query: &Parameters,
+) -> Result<Call<P, Q, B>, Refusal>
 where
     P: DeserializeOwned + Send,
     Q: DeserializeOwned,
@@ -141,7 +167,7 @@ where
     };
     let query = query.read(parts.uri.query().unwrap_or_default())?;
     let body = B::parse(&input::bytes(body).await?)?;
-    Ok(Call { rest, caller, path, query, body, headers: parts.headers })
+    Ok(Call { rest, visitor, caller, path, query, body, headers: parts.headers })
 }
 
 fn unknown(namespace: &str) -> Refusal {

@@ -9,6 +9,7 @@
 mod bounds;
 mod caller;
 mod devices;
+mod door;
 mod endpoint;
 mod flat;
 mod hold;
@@ -38,8 +39,10 @@ use http::header;
 use kube::Client;
 use tokio::sync::Semaphore;
 
+use self::door::{Door, Places};
 use self::endpoint::Table;
 use crate::clock::Clock;
+use crate::server::source::TrustedProxies;
 use crate::shutdown::Shutdown;
 
 /// Where everything is.
@@ -49,8 +52,11 @@ pub const OPENAPI_PATH: &str = "/api/v1/openapi.json";
 
 /// Requests at once. Each holds up to a page of objects (some megabytes) and one of the API server's own seats.
 const MAX_REQUESTS: usize = 32;
-/// Streams at once: lists that are written as they are read, and people who follow a rollout.
-const MAX_STREAMS: usize = 256;
+/// People who follow a rollout at once, and of these one caller. Each costs a watch of the API server.
+const MAX_FOLLOWERS: (usize, usize) = (256, 32);
+/// Lists that are written as they are read, at once, and of these one caller's. Each holds a page of devices, and when all were
+/// seen last: some 20 MB of a hundred thousand.
+const MAX_LISTS: (usize, usize) = (8, 2);
 
 /// What all requests share.
 pub struct Rest {
@@ -60,7 +66,9 @@ pub struct Rest {
     clock: Clock,
     shutdown: Shutdown,
     slots: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    door: Door,
+    followers: Arc<Places>,
+    lists: Arc<Places>,
     kept: index::Kept,
 }
 
@@ -71,17 +79,25 @@ impl std::fmt::Debug for Rest {
 }
 
 impl Rest {
-    /// For one namespace. `nobody` must bring no credentials (see [`crate::kubeclient::connect_as_nobody`]): each request
+    /// For one namespace, with the proxies whose word about addresses counts. `nobody` must bring no credentials (see [`crate::kubeclient::connect_as_nobody`]): each request
     /// brings those of its caller.
     #[must_use]
-    pub fn new(nobody: Client, namespace: &str, clock: Clock, shutdown: Shutdown) -> Arc<Self> {
+    pub fn new(
+        nobody: Client,
+        namespace: &str,
+        clock: Clock,
+        proxies: TrustedProxies,
+        shutdown: Shutdown,
+    ) -> Arc<Self> {
         Arc::new(Self {
             nobody,
             namespace: namespace.to_owned(),
             clock,
             shutdown,
             slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
-            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            door: Door::new(proxies),
+            followers: Places::new(MAX_FOLLOWERS.0, MAX_FOLLOWERS.1),
+            lists: Places::new(MAX_LISTS.0, MAX_LISTS.1),
             kept: index::Kept::default(),
         })
     }

@@ -9,6 +9,7 @@ use kube::core::Status;
 
 use crate::api::rollout::Phase;
 use crate::problem::Problem;
+use crate::server::limits::TooMuch;
 use crate::verbs::Conflict;
 
 use super::words;
@@ -83,6 +84,9 @@ pub(super) enum Refusal {
     /// Too much at once.
     #[error("too many requests at once: try again")]
     Busy,
+    /// Too much of one source.
+    #[error("too many requests, or too many with tokens that are none: try again in {} s", .0.retry_after)]
+    RateLimited(TooMuch),
 }
 
 impl From<kube::Error> for Refusal {
@@ -120,6 +124,11 @@ impl Refusal {
         matches!(self, Self::Server(status) if status.is_forbidden())
     }
 
+    /// Whether nobody knows who asks.
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        matches!(self, Self::NoToken) || matches!(self, Self::Server(status) if status.code == 401)
+    }
+
     /// As it is told.
     pub(super) fn problem(&self) -> Problem {
         let text = crate::api::condition::truncate(self.to_string(), MAX_TEXT);
@@ -138,13 +147,14 @@ impl Refusal {
             Self::Precondition { .. } => (StatusCode::PRECONDITION_FAILED, "changed", "Changed meanwhile"),
             Self::Contended => (StatusCode::SERVICE_UNAVAILABLE, "contended", "Changing too fast"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Invalid"),
-            Self::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy", "Too many requests"),
+            Self::Busy | Self::RateLimited(_) => (StatusCode::TOO_MANY_REQUESTS, "busy", "Too many requests"),
         };
         let problem = Problem::new(status, slug, title, text);
         match self {
             Self::Query { name, .. } => problem.with("parameter", name.as_str()),
             Self::Conflict(Conflict { phase, .. }) => with_state(problem, *phase),
             Self::Busy | Self::Contended => problem.retry_after(BUSY_RETRY),
+            Self::RateLimited(TooMuch { retry_after }) => problem.retry_after(*retry_after),
             Self::Unreachable => problem.retry_after(UNAVAILABLE_RETRY),
             Self::Server(_) if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 problem.retry_after(UNAVAILABLE_RETRY)

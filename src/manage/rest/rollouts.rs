@@ -224,9 +224,9 @@ pub(super) fn by_name(mut rows: Vec<DeviceRow>) -> Vec<DeviceRow> {
 }
 
 async fn devices(call: Call<Id, Nothing, NoBody>) -> Result<List<stream::RolloutDevices>, Refusal> {
-    let Call { rest, caller, path: Id { id }, .. } = call;
+    let Call { rest, visitor, caller, path: Id { id }, .. } = call;
     let rollout = find(&caller, &id).await?;
-    stream::devices(&rest, caller, rollout).await
+    stream::devices(&rest, visitor, caller, rollout).await
 }
 
 #[derive(JsonSchema, Debug, Deserialize)]

@@ -10,10 +10,11 @@ use futures::stream;
 use kube::ResourceExt as _;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::Rest;
 use super::caller::Caller;
+use super::door::{Place, Visitor};
 use super::endpoint::List;
 use super::page::{Listed, PAGE, Pages};
 use super::problems::Refusal;
@@ -95,10 +96,11 @@ impl std::fmt::Display for ShortName {
 /// Begins to write them. What can be refused is refused before that.
 pub(super) async fn devices(
     rest: &Arc<Rest>,
+    visitor: Visitor,
     caller: Caller,
     rollout: ImageRollout,
 ) -> Result<List<RolloutDevices>, Refusal> {
-    let place = Arc::clone(&rest.streams).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let place = rest.lists.take(visitor.token)?;
     let mut pages = Pages::<Device>::of::<Device>(&caller, &[]).from(FIRST_PAGE, None);
     let first = pages.next().await?.unwrap_or_default();
     let token = pages.token().map(str::to_owned);
@@ -122,7 +124,7 @@ struct Gone;
 
 struct Writer {
     sender: mpsc::Sender<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     caller: Caller,
     rest: Arc<Rest>,
     grouped: BTreeMap<usize, Vec<(ShortName, DeviceStatus, &'static str)>>,
@@ -175,9 +177,13 @@ impl Writer {
     }
 
     async fn page(&mut self, standing: &Standing, page: Vec<Listed<Device>>) -> Result<(), Gone> {
-        let devices: Vec<Device> = page.into_iter().filter_map(Listed::read).collect();
+        let rows = {
+            // They are let go before anybody is waited for.
+            let devices: Vec<Device> = page.into_iter().filter_map(Listed::read).collect();
+            by_name(standing.rows(&devices, self.rest.clock.now()))
+        };
         let mut piece = Vec::new();
-        for row in by_name(standing.rows(&devices, self.rest.clock.now())) {
+        for row in rows {
             if self.any {
                 piece.push(b',');
             }

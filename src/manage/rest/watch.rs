@@ -12,10 +12,11 @@ use futures::TryStreamExt as _;
 use kube::ResourceExt as _;
 use kube::core::WatchEvent;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, sleep};
 
 use super::caller::Caller;
+use super::door::Place;
 use super::endpoint::{Call, Events};
 use super::input::{NoBody, Nothing};
 use super::problems::Refusal;
@@ -56,8 +57,8 @@ enum End {
 }
 
 pub(super) async fn follow(call: Call<Id, Nothing, NoBody>) -> Result<Events, Refusal> {
-    let Call { rest, caller, path: Id { id }, headers, .. } = call;
-    let place = Arc::clone(&rest.streams).try_acquire_owned().map_err(|_| Refusal::Busy)?;
+    let Call { rest, visitor, caller, path: Id { id }, headers, .. } = call;
+    let place = rest.followers.take(visitor.token)?;
     let rollout = rollouts::find(&caller, &id).await?;
     let known = headers.get("last-event-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let (sender, receiver) = mpsc::channel(AHEAD);
@@ -69,7 +70,7 @@ pub(super) async fn follow(call: Call<Id, Nothing, NoBody>) -> Result<Events, Re
 struct Follower {
     name: String,
     sender: mpsc::Sender<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     caller: Caller,
     rest: Arc<Rest>,
     /// The resourceVersion that was told last.
