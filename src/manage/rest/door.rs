@@ -45,8 +45,10 @@ impl Door {
     pub(super) fn enter(&self, request: &Request) -> Result<Visitor, Refusal> {
         let peer = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
         let source = self.proxies.source(peer, request.headers());
-        let token = self.hasher.hash_one(request.headers().get(header::AUTHORIZATION));
         self.limits.request(source).map_err(Refusal::RateLimited)?;
+        // Whoever shows nothing guesses nothing, and costs nothing.
+        let shown = request.headers().get(header::AUTHORIZATION).ok_or(Refusal::NoToken)?;
+        let token = self.hasher.hash_one(shown);
         if !self.known.lock().contains(&token) {
             self.limits.attempt(source).map_err(Refusal::RateLimited)?;
         }

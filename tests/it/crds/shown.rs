@@ -77,6 +77,11 @@ async fn columns_of_kubectl_get() {
                 // With -o wide.
                 ("Message", json!("waiting for a person")),
                 ("Age", Value::Null),
+                // Likewise, and read by lists that are long.
+                ("Policy", json!("myapp")),
+                ("Repository", json!("docker.io/iotistic/myapp")),
+                ("Created", Value::Null),
+                ("Revision", Value::Null),
             ],
         ),
         (
@@ -89,6 +94,10 @@ async fn columns_of_kubectl_get() {
                 ("InSync", Value::Null),
                 ("LastSeen", Value::Null),
                 ("Age", Value::Null),
+                // With -o wide, and read by lists that are long.
+                ("Held", json!(false)),
+                ("Failure", json!("DeadlineExceeded")),
+                ("Also", Value::Null),
             ],
         ),
     ] {
@@ -103,7 +112,11 @@ async fn columns_of_kubectl_get() {
             .filter(|column| column["priority"] != 0)
             .map(|column| &column["name"])
             .collect();
-        let expected = if plural == "imagerollouts" { vec!["Message"] } else { vec![] };
+        let expected = match plural {
+            "imagerollouts" => vec!["Message", "Policy", "Repository", "Created", "Revision"],
+            "devices" => vec!["Held", "Failure", "Also"],
+            _ => vec![],
+        };
         assert_eq!(wide, expected, "{plural}: columns of -o wide only");
         for ((name, expected), cell) in columns.iter().zip(table["rows"][0]["cells"].as_array().expect("cells")) {
             // Ages are of now; those without a value here are empty or a matter of the moment.

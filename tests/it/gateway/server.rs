@@ -58,8 +58,11 @@ impl Server {
                 get(|request: Request| async move { request.extensions().get::<Peer>().unwrap().0.ip().to_string() }),
             )
             .route("/slow", get(slow))
-            .route("/drip", get(async || Body::from_stream(drops(8, Duration::from_millis(200)))))
-            .route("/flood", get(async || Body::from_stream(drops(usize::MAX, Duration::ZERO))))
+            .route("/drip", get(async || Body::from_stream(drops())))
+            .route(
+                "/flood",
+                get(async || Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>("flood".repeat(10_000))))),
+            )
             .route("/body", post(|body: Bytes| async move { body.len().to_string() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -80,10 +83,10 @@ impl Server {
     }
 }
 
-/// A body in pieces, with a pause before each.
-fn drops(count: usize, pause: Duration) -> impl Stream<Item = Result<&'static str, Infallible>> {
-    stream::iter(0..count).then(move |_| async move {
-        tokio::time::sleep(pause).await;
+/// A body in eight pieces, with a pause before each.
+fn drops() -> impl Stream<Item = Result<&'static str, Infallible>> {
+    stream::iter(0..8).then(|_| async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
         Ok("drop")
     })
 }
