@@ -3,7 +3,7 @@
 //!
 //! It has no power of its own. Every request is made on the API server with the caller's own token and nothing else, so RBAC
 //! decides and the audit log names the person. What a person may see is the API server's to say, each time: what is kept of
-//! rollouts ([`index`]) counts only for whoever has just been told that it is there, and that it is the present.
+//! rollouts (`index`) counts only for whoever has just been told that it is there, and that it is the present.
 //! Long lists are read in pages and written as they come.
 
 mod bounds;
