@@ -72,7 +72,7 @@ pub struct ImageRolloutSpec {
     /// The number of a batch with `approval` lets those after it open as well that have none. One more than the open
     /// batch also lets that pass when none of its devices is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 20))]
+    #[schemars(range(min = 0, max = 21))]
     pub approved_batches: Option<i32>,
     /// "I have seen these failures": a halted rollout resumes once this is at least the number that halted it.
     #[serde(default)]

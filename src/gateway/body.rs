@@ -90,7 +90,7 @@ pub async fn count_lines(places: &Semaphore, request: Request, bounds: &Bounds) 
         let (gzip, mut body) = limited(request, bounds)?;
         let mut lines = Lines { left: bounds.plain, ..Lines::default() };
         if gzip {
-            let mut inflater = flate2::write::GzDecoder::new(lines);
+            let mut inflater = flate2::write::MultiGzDecoder::new(lines);
             while let Some(chunk) = next(&mut body).await? {
                 inflater.write_all(&chunk).map_err(|_| inflater.get_ref().why())?;
             }
@@ -264,6 +264,9 @@ mod tests {
             for size in [1, 3, 1000] {
                 assert_eq!(count(text.as_bytes(), false, size).await, Ok(lines), "{text:?} by {size}");
                 assert_eq!(count(&gzip(text.as_bytes()), true, size).await, Ok(lines), "{text:?} by {size}, gzip");
+                // A gzip file may be several, one after the other.
+                let twice = [gzip(text.as_bytes()), gzip(b"\n")].concat();
+                assert_eq!(count(&twice, true, size).await, Ok(lines), "{text:?} by {size}, gzip in two");
             }
         }
     }

@@ -50,7 +50,8 @@ impl Activity {
 
     /// Bytes of an answer were taken.
     pub(super) fn wrote(&self) {
-        if self.streams.load(Ordering::Relaxed) > 0 {
+        // Of HTTP/2 it may be housekeeping; there, a piece of the body is only asked for once there is room for it.
+        if self.streams.load(Ordering::Relaxed) > 0 && !self.http2.load(Ordering::Relaxed) {
             self.taken.store(self.millis(), Ordering::Relaxed);
         }
     }
@@ -129,6 +130,14 @@ impl Drop for InRequest {
 /// The body of an answer is being written.
 pub(super) struct Streaming(Arc<Activity>);
 
+impl Streaming {
+    /// A piece of it is on its way.
+    pub(super) fn goes_on(&self) {
+        let Self(activity) = self;
+        activity.taken.store(activity.millis(), Ordering::Relaxed);
+    }
+}
+
 impl Drop for Streaming {
     fn drop(&mut self) {
         let Self(activity) = self;
@@ -190,6 +199,12 @@ mod tests {
         }
         tokio::time::advance(Duration::from_secs(75)).await;
         assert_eq!(left(&activity).await, 0, "nobody reads it");
+        stream.goes_on();
+        assert_eq!(left(&activity).await, 75, "a piece of it is on its way");
+        drop(activity.enter(true));
+        tokio::time::advance(Duration::from_secs(70)).await;
+        activity.wrote();
+        assert_eq!(left(&activity).await, 5, "housekeeping of HTTP/2 is no piece of it");
         drop(stream);
         assert_eq!(left(&activity).await, 75, "idle");
     }

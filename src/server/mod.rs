@@ -299,7 +299,7 @@ async fn respond(
     let streaming = in_request.stream();
     Ok(response.map(|body| {
         Body::new(body.map_frame(move |frame| {
-            let _ = &streaming;
+            streaming.goes_on();
             frame
         }))
     }))

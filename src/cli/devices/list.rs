@@ -129,17 +129,17 @@ struct Condition {
 }
 
 /// The printer columns that say what a row shows.
-const PRINTED: [&str; 10] =
-    [table::NAME, "Fleet", "Images", "Also", "Connected", "InSync", "Held", "Failure", "LastSeen", "Age"];
+const PRINTED: [&str; 11] =
+    [table::NAME, "Fleet", "Images", "Repository", "Also", "Connected", "InSync", "Held", "Failure", "LastSeen", "Age"];
 
 impl Slim {
     /// From the cells of these columns.
     fn printed(cells: table::Cells<{ PRINTED.len() }>) -> Option<Self> {
-        let [name, fleet, image, also, connected, in_sync, held, failure, seen, age] = cells;
+        let [name, fleet, image, repository, also, connected, in_sync, held, failure, seen, age] = cells;
         let condition =
             |type_: &str, status: Option<String>| status.map(|status| Condition { type_: type_.to_owned(), status });
         let conditions = [condition(CONNECTED, connected), condition(IN_SYNC, in_sync)];
-        let image = image.map(|image| Image { repository: String::new(), image: Some(image), rollout: String::new() });
+        let image = repository.map(|repository| Image { repository, image, rollout: String::new() });
         Some(Self {
             metadata: Meta {
                 name: name?,
@@ -277,6 +277,7 @@ mod tests {
             some("a"),
             some("plant-a"),
             some("docker.io/acme/app:v2"),
+            some("docker.io/acme/app"),
             None,
             some("False"),
             some("True"),
@@ -286,13 +287,15 @@ mod tests {
             some("60m"),
         ];
         assert_eq!(row(cells), objects);
-        cells[3] = Some("docker.io/acme/db");
+        cells[4] = Some("docker.io/acme/db");
         assert_eq!(row(cells)[3], "acme/app:v2,…", "it was told another image, too");
-        cells[6] = Some("true");
+        cells[7] = Some("true");
         assert_eq!(row(cells)[4], "Held");
-        cells[7] = Some("DeadlineExceeded");
+        cells[8] = Some("DeadlineExceeded");
         assert_eq!(row(cells)[4], "Failed");
-        let bare = [Some("a"), None, None, None, None, None, None, None, None, Some("1s")];
+        let bare = [Some("a"), None, None, None, None, None, None, None, None, None, Some("1s")];
         assert_eq!(row(bare)[4], "NeverSeen");
+        cells[2] = None;
+        assert_eq!(row(cells)[3], "acme/app,…", "told to run what it declares");
     }
 }

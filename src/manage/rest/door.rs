@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::Request;
 use http::header;
@@ -26,6 +27,8 @@ pub(super) struct Door {
     proxies: TrustedProxies,
     hasher: RandomState,
     known: Mutex<HashSet<u64>>,
+    /// It was said once that a proxy may be missing among the trusted ones.
+    has_warned: AtomicBool,
 }
 
 /// Who has come in.
@@ -38,12 +41,24 @@ pub(super) struct Visitor {
 
 impl Door {
     pub(super) fn new(proxies: TrustedProxies) -> Self {
-        Self { limits: SourceLimits::default(), proxies, hasher: RandomState::new(), known: Mutex::default() }
+        Self {
+            limits: SourceLimits::default(),
+            proxies,
+            hasher: RandomState::new(),
+            known: Mutex::default(),
+            has_warned: AtomicBool::new(false),
+        }
     }
 
     /// Lets a request in, or not.
     pub(super) fn enter(&self, request: &Request) -> Result<Visitor, Refusal> {
         let peer = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
+        if self.proxies.is_unheard(peer, request.headers()) && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "requests of the REST API name whom they are for, and whoever sends them is no trusted proxy: all of them \
+                 share one source's limits; if it is a proxy of yours, name its network with --trusted-proxies"
+            );
+        }
         let source = self.proxies.source(peer, request.headers());
         self.limits.request(source).map_err(Refusal::RateLimited)?;
         // Whoever shows nothing guesses nothing, and costs nothing.
@@ -55,16 +70,19 @@ impl Door {
         Ok(Visitor { source, token })
     }
 
-    /// How it ended.
+    fn know(&self, visitor: Visitor) {
+        let mut known = self.known.lock();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(visitor.token);
+    }
+
+    /// How it ended. Whoever is told that they may not is known all the same.
     pub(super) fn answered<T>(&self, visitor: Visitor, answer: &Result<T, Refusal>) {
         match answer {
-            Ok(_) => {
-                let mut known = self.known.lock();
-                if known.len() >= MAX_KNOWN {
-                    known.clear();
-                }
-                known.insert(visitor.token);
-            }
+            Ok(_) => self.know(visitor),
+            Err(refusal) if refusal.is_forbidden() => self.know(visitor),
             Err(refusal) if refusal.is_unauthenticated() => {
                 self.known.lock().remove(&visitor.token);
                 self.limits.failed(visitor.source);

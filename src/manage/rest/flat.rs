@@ -219,11 +219,22 @@ impl Row {
         match (first, &self.health_check_config) {
             (Some(first), Some(config)) if config.fits(first) => config.apply(first, timeout)?,
             (Some(first), None) => check::set_timeout(first, timeout),
+            // It becomes one of another kind, and keeps its name.
+            (Some(first), Some(config)) if check::is_of_rows(first) => {
+                let name = first["name"].take();
+                *first = config.clone().check(timeout)?;
+                first["name"] = name;
+            }
             (Some(_) | None, config) if wanted => {
-                let check = config.clone().unwrap_or_default().check(timeout)?;
+                let mut check = config.clone().unwrap_or_default().check(timeout)?;
                 match spec.entry("healthChecks").or_insert_with(|| json!([])) {
                     // Of those that there are none goes: what the row doesn't speak of stays.
-                    Value::Array(checks) => checks.insert(0, check),
+                    Value::Array(checks) => {
+                        if checks.iter().any(|other| other["name"] == check["name"]) {
+                            check["name"] = json!("health-of-row");
+                        }
+                        checks.insert(0, check);
+                    }
                     other => *other = json!([check]),
                 }
             }

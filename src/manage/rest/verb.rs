@@ -104,7 +104,7 @@ impl Reason {
 struct Approval {
     /// Which, from 1, and all before it. Absent: the next one.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 20))]
+    #[schemars(range(min = 1, max = 21))]
     batch: Option<u8>,
     /// As elsewhere.
     #[serde(default)]

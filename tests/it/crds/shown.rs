@@ -97,6 +97,7 @@ async fn columns_of_kubectl_get() {
                 // With -o wide, and read by lists that are long.
                 ("Held", json!(false)),
                 ("Failure", json!("DeadlineExceeded")),
+                ("Repository", json!("docker.io/iotistic/myapp")),
                 ("Also", Value::Null),
             ],
         ),
@@ -114,7 +115,7 @@ async fn columns_of_kubectl_get() {
             .collect();
         let expected = match plural {
             "imagerollouts" => vec!["Message", "Policy", "Repository", "Created", "Revision"],
-            "devices" => vec!["Held", "Failure", "Also"],
+            "devices" => vec!["Held", "Failure", "Repository", "Also"],
             _ => vec![],
         };
         assert_eq!(wide, expected, "{plural}: columns of -o wide only");

@@ -100,9 +100,7 @@ impl Check {
 
     /// Whether it is about a check of ours: of its kind, or of no kind in particular.
     pub(super) fn fits(&self, check: &Value) -> bool {
-        let kinds = [("http", CheckType::Http), ("tcp", CheckType::Tcp), ("container", CheckType::Container)];
-        let kind = kinds.iter().find(|(name, _)| check.get(name).is_some_and(|kind| !kind.is_null()));
-        kind.is_some_and(|(_, kind)| self.type_.is_none_or(|type_| type_ == *kind))
+        kind_of(check).is_some_and(|kind| self.type_.is_none_or(|type_| type_ == kind))
     }
 
     /// Says it in a check of ours that it [fits](Self::fits), of which the rest stays as it is.
@@ -203,6 +201,18 @@ impl Check {
         let container = check.container.as_ref()?;
         Some(Self { type_: Some(CheckType::Container), container_name: container.service.clone(), ..timed })
     }
+}
+
+/// Which kind of check a row can speak of, a check of ours is.
+fn kind_of(check: &Value) -> Option<CheckType> {
+    let kinds = [("http", CheckType::Http), ("tcp", CheckType::Tcp), ("container", CheckType::Container)];
+    let kind = kinds.into_iter().find(|(name, _)| check.get(name).is_some_and(|kind| !kind.is_null()))?;
+    Some(kind.1)
+}
+
+/// Whether a row can speak of a check of ours.
+pub(super) fn is_of_rows(check: &Value) -> bool {
+    kind_of(check).is_some()
 }
 
 /// For one attempt.

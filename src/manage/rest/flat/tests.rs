@@ -138,8 +138,9 @@ fn one_field_of_a_check_changes_that_field() {
     let config = json!({"health_check_config": {"type": "http", "endpoint": "https://y/", "timeout": 1}});
     assert_eq!(changed(config).unwrap(), with("/0/http/url", json!("https://y/")));
     let other = changed(json!({"health_check_config": {"type": "tcp", "port": 443}})).unwrap();
-    assert_eq!(other[0]["tcp"]["port"], 443);
-    assert_eq!(other.as_array().unwrap()[1..], before["healthChecks"].as_array().unwrap()[..], "none of them goes");
+    assert_eq!((&other[0]["name"], &other[0]["tcp"]["port"]), (&json!("web"), &json!(443)), "of another kind");
+    assert!(other[0].get("http").is_none());
+    assert_eq!(other.as_array().unwrap()[1..], before["healthChecks"].as_array().unwrap()[1..], "the others stay");
     assert!(changed(json!({"health_check_config": {"port": 443}})).unwrap_err().contains("say its type"));
     assert!(changed(json!({"health_check_enabled": false})).is_ok_and(|checks| checks.is_null()));
 }
