@@ -116,7 +116,8 @@ impl Proofs {
         let completed = usize::from(member.batch)
             .checked_sub(1)
             .and_then(|index| status.batches.get(index)?.completion_time.as_ref())
-            .is_some_and(|completed| completed.0.as_second() > member.since);
+            // Latecomers are never told in that second (see `release`), so whoever was has passed.
+            .is_some_and(|completed| completed.0.as_second() >= member.since);
         let settled = status.phase == Phase::Completed && now.as_second().saturating_sub(member.since) > rules.deadline;
         if completed || settled { Proof::Passed } else { Proof::Pending }
     }
@@ -230,7 +231,9 @@ mod tests {
             (RUNS, Proofs::default(), &complete, Proof::Passed),
             (RUNS, found(10, Finding::Failed(why())), &complete, Proof::Failed),
             // A latecomer to it is not part of that record.
-            (RUNS, Proofs::default(), &status(Phase::Soaking, Some(10)), Proof::Pending),
+            (RUNS, Proofs::default(), &status(Phase::Soaking, Some(9)), Proof::Pending),
+            // It was told, ran and was looked at within a second.
+            (RUNS, Proofs::default(), &status(Phase::Soaking, Some(10)), Proof::Passed),
             (Standing::Released(Evidence::NotRunning), Proofs::default(), &progressing, Proof::Passed),
         ] {
             let proof = proofs.proof(&member(&view, 10, standing), &rules(), Some(status), at(30));

@@ -46,10 +46,13 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
     turn.truncate(capacity);
     turn.sort_unstable_by_key(|(batch, rank, _)| (*batch, *rank));
     for (batch, _, member) in turn {
-        let reason = if pass.status.batches.get(usize::from(batch) - 1).is_some_and(|b| b.completion_time.is_some()) {
-            Reason::ReleaseLatecomer
-        } else {
-            reason
+        let reason = match judged_until(pass, batch) {
+            Some(second) if pass.now.as_second() <= second => {
+                pass.requeue_second(second + 1);
+                continue;
+            }
+            Some(_) => Reason::ReleaseLatecomer,
+            None => reason,
         };
         let view = member.view;
         let repository = &subject.image.repository;
@@ -66,6 +69,15 @@ fn release(pass: &mut Pass<'_>, subject: &Subject, judged: &Judged, open: u8, re
         let action = set_entry(view, &manager(pass), entry, reason);
         pass.actions.push(action);
     }
+}
+
+/// The last second, Unix, in which a device that was told is among those by which its batch was judged; `None` until the
+/// batch is complete. Stored times are whole seconds, so a latecomer must not be told within that one: it would count as
+/// judged with the others.
+fn judged_until(pass: &Pass<'_>, batch: u8) -> Option<i64> {
+    let batch = pass.status.batches.get(usize::from(batch).checked_sub(1)?)?.completion_time.as_ref()?;
+    let ended = pass.status.completion_time.as_ref();
+    Some(ended.map_or(batch.0, |ended| ended.0.max(batch.0)).as_second())
 }
 
 /// Whether what a device was told last has not passed the checks of the rollout that told it.

@@ -307,7 +307,7 @@ async fn schemas_prune_default_and_refuse(place: Place) {
     assert_eq!(pruned.resource_version(), rollout.resource_version());
     let status = place.status("a", "one", json!({"observedGeneration": 1})).await.unwrap().status.unwrap();
     assert_eq!(status.phase.as_str(), "Pending");
-    for patch in [json!({"spec": {"paused": "yes"}}), json!({"spec": {"approvedBatches": 21}})] {
+    for patch in [json!({"spec": {"paused": "yes"}}), json!({"spec": {"approvedBatches": 22}})] {
         let result = place.rollouts.patch("one", &PatchParams::default(), &Patch::Merge(&patch)).await;
         assert_eq!(refused(result), (422, "Invalid".into()), "{patch}");
     }

@@ -14,12 +14,13 @@ fn reasons(plan: &Plan) -> Vec<Reason> {
     plan.actions.iter().map(|action| action.reason).collect()
 }
 
-/// A rollout of one batch that has completed, and a device that turned up since.
+/// A rollout of one batch that has completed, and a device that turned up since: a second later.
 fn completed() -> Fixture {
     let mut fixture = running(&json!({}), &json!({}), &[in_batch("there", 1, Some(true))]);
     assert_eq!(fixture.settle().status.phase, Phase::Completed);
     fixture.views.push(DeviceView::new(&device("late", &json!({}))));
-    fixture.seen.insert("late".into(), at(700));
+    fixture.seen.insert("late".into(), at(701));
+    fixture.now = at(701);
     fixture
 }
 
@@ -93,6 +94,27 @@ fn a_latecomer_of_a_batch_that_is_done_is_called_so() {
         status.batches[0].completion_time = done.then(|| whole_seconds(at(300)));
         assert_eq!(reasons(&fixture.plan()), [reason]);
     }
+}
+
+/// Times are stored in whole seconds: who is told in the second of the completion counts as judged by then.
+#[test]
+fn a_latecomer_is_told_in_a_later_second() {
+    let mut fixture = completed();
+    fixture.now = at(700) + jiff::SignedDuration::from_millis(900);
+    let plan = fixture.plan();
+    assert_eq!((reasons(&plan), plan.requeue_at), (vec![], Some(at(701))));
+    let mut fixture = running(
+        &json!({ "strategy": { "batches": [{ "size": "50%" }, { "size": "100%" }] } }),
+        &json!({}),
+        &[device("late", &json!({ "spec": { "images": [entry(&json!({ "image": "docker.io/acme/web:v1" }))] } }))],
+    );
+    let status = fixture.rollout.status.as_mut().unwrap();
+    status.current_batch = 2;
+    status.batches[0].completion_time = Some(whole_seconds(fixture.now));
+    let plan = fixture.plan();
+    assert_eq!((reasons(&plan), plan.requeue_at), (vec![], Some(at(701))));
+    fixture.now = at(701);
+    assert_eq!(reasons(&fixture.plan()), [Reason::ReleaseLatecomer]);
 }
 
 /// What a rollout that came later did with a device stands, though it was cancelled since.
