@@ -34,8 +34,6 @@ use super::schema;
     printcolumn(name = "Failed", type_ = "integer", json_path = ".status.totals.failed"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name", priority = 1),
-    printcolumn(name = "Repository", type_ = "string", json_path = ".spec.image.repository", priority = 1),
     printcolumn(name = "Created", type_ = "string", json_path = ".metadata.creationTimestamp", priority = 1),
     printcolumn(name = "Revision", type_ = "string", json_path = ".metadata.resourceVersion", priority = 1),
     selectable = ".spec.policyRef.name",

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Request, header};
 use http_body_util::BodyExt as _;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
 use kube::client::Body;
 use kube::{Api, Client, Resource};
@@ -66,6 +67,22 @@ impl Caller {
         let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await?;
         let user = review.status.and_then(|status| status.user_info);
         Ok(user.and_then(|user| user.username).unwrap_or_default())
+    }
+
+    /// Whether they may list a kind in the namespace, as far as the API server says: it may not say even that to everybody.
+    pub(super) async fn may_list<K: Resource<DynamicType = ()>>(&self) -> bool {
+        let asked = ResourceAttributes {
+            group: Some(K::group(&()).into()),
+            resource: Some(K::plural(&()).into()),
+            namespace: Some(self.namespace.clone()),
+            verb: Some("list".into()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(asked), ..Default::default() };
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        let review = SelfSubjectAccessReview { spec, ..Default::default() };
+        let answer = api.create(&PostParams::default(), &review).await;
+        answer.is_ok_and(|review| review.status.is_some_and(|status| status.allowed))
     }
 
     /// The body of an answer.

@@ -23,11 +23,14 @@ use super::problems::Refusal;
 use super::row::Seen;
 use super::words::{self, RolloutStatus};
 use crate::api::rollout::Phase;
-use crate::api::{ImageRollout, table};
+use crate::api::{ImageRef, ImageRollout, table};
 use crate::registry::familiar;
 
 /// What is needed of the table.
-const COLUMNS: [&str; 7] = [table::NAME, "Revision", "Created", "Policy", "Repository", "Phase", "Batch"];
+///
+/// Each column of a kind costs the API server in each row of each table, whether it is wanted or not; so what another way leads
+/// to has none.
+const COLUMNS: [&str; 6] = [table::NAME, "Revision", "Created", "Image", "Phase", "Batch"];
 /// Rollouts that are kept: some 2 KB each.
 const KEPT: usize = 4096;
 /// Single rollouts that are read at once.
@@ -39,10 +42,10 @@ const ONE_BY_ONE: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) name: String,
-    pub(super) policy: String,
     revision: String,
     created: Timestamp,
-    repository: String,
+    /// `None` until the controller has looked at it.
+    repository: Option<String>,
     phase: Phase,
     /// A batch is open.
     begun: bool,
@@ -50,14 +53,13 @@ pub(super) struct Entry {
 
 impl Entry {
     /// From the cells of [`COLUMNS`]. `None` if they are not what our kind says.
-    fn read(cells: table::Cells<7>) -> Option<Self> {
-        let [name, revision, created, policy, repository, phase, batch] = cells;
+    fn read(cells: table::Cells<6>) -> Option<Self> {
+        let [name, revision, created, image, phase, batch] = cells;
         Some(Self {
             name: name?,
             revision: revision?,
             created: created?.parse().ok()?,
-            policy: policy?,
-            repository: repository?,
+            repository: image.and_then(|image| image.parse::<ImageRef>().ok()).map(|image| image.repository),
             phase: match phase {
                 None => Phase::default(),
                 Some(phase) => Phase::deserialize(word(&phase)).ok()?,
@@ -69,10 +71,9 @@ impl Entry {
     fn of(seen: &Seen) -> Self {
         Self {
             name: seen.metadata.name.clone(),
-            policy: seen.spec.policy_ref.name.clone(),
             revision: seen.metadata.resource_version.clone(),
             created: seen.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |time| time.0),
-            repository: seen.spec.image.repository.clone(),
+            repository: Some(seen.spec.image.repository.clone()),
             phase: seen.status.phase,
             begun: seen.status.current_batch > 0,
         }
@@ -89,8 +90,9 @@ impl Entry {
     }
 
     /// Whether the image's name has that in it, as people write it or in full.
-    pub(super) fn has_in_name(&self, text: &str) -> bool {
-        familiar(&self.repository).contains(text) || self.repository.contains(text)
+    fn has_in_name(&self, text: &str) -> bool {
+        let has = |repository: &String| familiar(repository).contains(text) || repository.contains(text);
+        self.repository.as_ref().is_some_and(has)
     }
 
     /// The order of lists: newest first, and among those of one second by name.
@@ -108,17 +110,37 @@ fn word(text: &str) -> StrDeserializer<'_, Error> {
     text.into_deserializer()
 }
 
+/// Which rollouts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    All,
+    /// Of one policy.
+    Of(&'a str),
+    /// Of every other policy.
+    NotOf(&'a str),
+}
+
+impl Whose<'_> {
+    fn selector(self) -> Option<String> {
+        match self {
+            Self::All => None,
+            Self::Of(policy) => Some(format!("spec.policyRef.name={policy}")),
+            Self::NotOf(policy) => Some(format!("spec.policyRef.name!={policy}")),
+        }
+    }
+}
+
 /// What was read of rollouts, by name.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Mutex<HashMap<String, Arc<Seen>>>);
 
 impl Kept {
-    /// Every rollout that the caller may list, of one policy or of all.
-    pub(super) async fn index(&self, caller: &Caller, policy: Option<&str>) -> Result<Vec<Entry>, Refusal> {
-        let selector = policy.map(|policy| format!("spec.policyRef.name={policy}"));
+    /// Every rollout that the caller may list.
+    pub(super) async fn index(&self, caller: &Caller, whose: Whose<'_>) -> Result<Vec<Entry>, Refusal> {
+        let selector = whose.selector();
         let selectors: Vec<(&str, &str)> =
             selector.iter().map(|selector| ("fieldSelector", selector.as_str())).collect();
-        if let Some(cells) = page::columns::<ImageRollout, 7>(caller, &selectors, COLUMNS).await? {
+        if let Some(cells) = page::columns::<ImageRollout, 6>(caller, &selectors, COLUMNS).await? {
             return Ok(cells.into_iter().filter_map(readable).collect());
         }
         let all = Pages::<Seen>::of::<ImageRollout>(caller, &selectors).all().await?;
@@ -141,6 +163,25 @@ impl Kept {
         };
         known.extend(read.into_iter().map(|seen| (seen.metadata.name.clone(), seen)));
         Ok(entries.iter().filter_map(|entry| known.remove(&entry.name)).collect())
+    }
+
+    /// Keeps those whose image's name has that in it.
+    pub(super) async fn retain_named(
+        &self,
+        caller: &Caller,
+        entries: &mut Vec<Entry>,
+        text: &str,
+    ) -> Result<(), Refusal> {
+        let new: Vec<Entry> = entries.iter().filter(|entry| entry.repository.is_none()).cloned().collect();
+        let read = self.read(caller, &new).await?;
+        let named: HashMap<&str, &Seen> = read.iter().map(|seen| (seen.metadata.name.as_str(), &**seen)).collect();
+        entries.retain_mut(|entry| {
+            if let Some(seen) = named.get(entry.name.as_str()) {
+                *entry = Entry::of(seen);
+            }
+            entry.has_in_name(text)
+        });
+        Ok(())
     }
 
     async fn one_by_one(&self, caller: &Caller, names: Vec<String>) -> Result<Vec<Arc<Seen>>, Refusal> {
@@ -180,7 +221,7 @@ impl Kept {
     }
 }
 
-fn readable(cells: table::Cells<7>) -> Option<Entry> {
+fn readable(cells: table::Cells<6>) -> Option<Entry> {
     let name = cells[0].clone().unwrap_or_default();
     let entry = Entry::read(cells);
     if entry.is_none() {
@@ -195,10 +236,10 @@ mod tests {
 
     use super::*;
 
-    fn cells(phase: Option<&str>, batch: Option<&str>) -> table::Cells<7> {
+    fn cells(phase: Option<&str>, batch: Option<&str>) -> table::Cells<6> {
         let [name, revision, created] = ["app-1", "7", "2026-01-02T03:04:05Z"].map(|text| Some(text.to_owned()));
-        let [policy, repository] = ["app", "docker.io/acme/app"].map(|text| Some(text.to_owned()));
-        [name, revision, created, policy, repository, phase.map(str::to_owned), batch.map(str::to_owned)]
+        let image = phase.map(|_| "docker.io/acme/app:v1".to_owned());
+        [name, revision, created, image, phase.map(str::to_owned), batch.map(str::to_owned)]
     }
 
     fn seen(revision: &str) -> Seen {
@@ -219,7 +260,9 @@ mod tests {
         let entry = |phase, batch| Entry::read(cells(phase, batch));
         assert_eq!(entry(Some("AwaitingApproval"), Some("0/3")).unwrap().word(), RolloutStatus::Pending);
         assert_eq!(entry(Some("AwaitingApproval"), Some("1/3")).unwrap().word(), RolloutStatus::InProgress);
-        assert_eq!(entry(None, None).unwrap().word(), RolloutStatus::Pending, "nobody has looked at it yet");
+        let new = entry(None, None).unwrap();
+        assert_eq!(new.word(), RolloutStatus::Pending, "nobody has looked at it yet");
+        assert!(!new.has_in_name("acme"));
         assert!(!entry(Some("Completed"), Some("3/3")).unwrap().is_active());
         assert_eq!(entry(Some("Levitating"), None), None, "a phase of a newer version");
     }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::endpoint::{Call, Reply};
-use super::index::Entry;
+use super::index::{Entry, Whose};
 use super::input::{NoBody, Nothing};
 use super::page;
 use super::problems::Refusal;
@@ -70,11 +70,11 @@ pub(super) async fn list(call: Call<Nothing, ListQuery, NoBody>) -> Result<Reply
         return Err(Refusal::Query { name: "policy".into(), why: "is not the name of a policy".into() });
     }
     let after = token.as_deref().map(page::unseal).transpose()?;
-    let (index, policies) = futures::try_join!(rest.kept.index(&caller, policy.as_deref()), Policies::read(&caller))?;
-    let mut entries = index;
+    let whose = policy.as_deref().map_or(Whose::All, Whose::Of);
+    let (mut entries, policies) = futures::try_join!(rest.kept.index(&caller, whose), Policies::read(&caller))?;
     entries.retain(|entry| status.is_none_or(|status| entry.word() == status));
     if let Some(text) = &image_name {
-        entries.retain(|entry| entry.has_in_name(text));
+        rest.kept.retain_named(&caller, &mut entries, text).await?;
     }
     entries.sort_by_cached_key(Entry::key);
     let start = match after {
@@ -97,7 +97,7 @@ pub(super) struct ActiveRollouts {
 
 pub(super) async fn active(call: Call<Nothing, Nothing, NoBody>) -> Result<Reply<ActiveRollouts>, Refusal> {
     let Call { rest, caller, .. } = call;
-    let (mut entries, policies) = futures::try_join!(rest.kept.index(&caller, None), Policies::read(&caller))?;
+    let (mut entries, policies) = futures::try_join!(rest.kept.index(&caller, Whose::All), Policies::read(&caller))?;
     entries.retain(Entry::is_active);
     entries.sort_by_cached_key(Entry::key);
     let rollouts = policies.rows(&rest.kept.read(&caller, &entries).await?);

@@ -108,6 +108,11 @@ impl<T: DeserializeOwned> Pages<T> {
         }
     }
 
+    /// Pages of that size from here on.
+    pub(super) fn resize(&mut self, size: u32) {
+        self.size = size;
+    }
+
     /// With pages of that size, from where another list stopped.
     pub(super) fn from(self, size: u32, token: Option<String>) -> Self {
         Self { size, token, ..self }

@@ -225,8 +225,9 @@ pub(super) fn by_name(mut rows: Vec<DeviceRow>) -> Vec<DeviceRow> {
 
 async fn devices(call: Call<Id, Nothing, NoBody>) -> Result<List<stream::RolloutDevices>, Refusal> {
     let Call { rest, visitor, caller, path: Id { id }, .. } = call;
-    let rollout = find(&caller, &id).await?;
-    stream::devices(&rest, visitor, caller, rollout).await
+    let place = rest.lists.take(visitor.token)?;
+    let (rollout, may_list) = futures::join!(find(&caller, &id), caller.may_list::<Device>());
+    stream::devices(&rest, place, caller, rollout?, may_list).await
 }
 
 #[derive(JsonSchema, Debug, Deserialize)]

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::caller::Caller;
-use super::index::Kept;
+use super::index::{Kept, Whose};
 use super::page::Pages;
 use super::problems::Refusal;
 use super::row::time;
@@ -100,16 +100,13 @@ pub(super) struct Standing {
 impl Standing {
     /// Of a rollout.
     pub(super) async fn read(kept: &Kept, caller: &Caller, rollout: ImageRollout) -> Result<Self, Refusal> {
+        let own = rollout.spec.policy_ref.name.clone();
         let (policies, others, sightings) = futures::join!(
             Pages::<ImageUpdatePolicy>::of::<ImageUpdatePolicy>(caller, &[]).all(),
-            kept.index(caller, None),
+            kept.index(caller, Whose::NotOf(&own)),
             Sightings::read(caller),
         );
-        let others: BTreeSet<String> = allowed(others)?
-            .into_iter()
-            .filter(|other| other.policy != rollout.spec.policy_ref.name)
-            .map(|other| other.name)
-            .collect();
+        let others: BTreeSet<String> = allowed(others)?.into_iter().map(|other| other.name).collect();
         let stored = Stored::new(rollout, &allowed(policies)?, others).ok();
         Ok(Self { stored, sightings: sightings? })
     }

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Rest;
 use super::caller::Caller;
-use super::door::{Place, Visitor};
+use super::door::Place;
 use super::endpoint::List;
 use super::page::{Listed, PAGE, Pages};
 use super::problems::Refusal;
@@ -93,21 +93,20 @@ impl std::fmt::Display for ShortName {
     }
 }
 
-/// Begins to write them. What can be refused is refused before that.
+/// Begins to write them. What can be refused is refused before that: whoever `may_list` devices has the beginning at once, for
+/// the first page of a hundred thousand takes the API server a while; the others have it with the API server's own word.
 pub(super) async fn devices(
     rest: &Arc<Rest>,
-    visitor: Visitor,
+    place: Place,
     caller: Caller,
     rollout: ImageRollout,
+    may_list: bool,
 ) -> Result<List<RolloutDevices>, Refusal> {
-    let place = rest.lists.take(visitor.token)?;
     let mut pages = Pages::<Device>::of::<Device>(&caller, &[]).from(FIRST_PAGE, None);
-    let first = pages.next().await?.unwrap_or_default();
-    let token = pages.token().map(str::to_owned);
-    let rest_of_them = token.map(|token| Pages::<Device>::of::<Device>(&caller, &[]).from(PAGE, Some(token)));
+    let first = if may_list { None } else { pages.next().await? };
     let (sender, receiver) = mpsc::channel(AHEAD);
     let writer = Writer { sender, _place: place, caller, rest: Arc::clone(rest), grouped: BTreeMap::new(), any: false };
-    tokio::spawn(writer.run(rollout, first, rest_of_them));
+    tokio::spawn(writer.run(rollout, first, pages));
     Ok(List(body(receiver), PhantomData))
 }
 
@@ -132,7 +131,7 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, rollout: ImageRollout, first: Vec<Listed<Device>>, pages: Option<Pages<Device>>) {
+    async fn run(mut self, rollout: ImageRollout, first: Option<Vec<Listed<Device>>>, pages: Pages<Device>) {
         // Whoever is gone needs no answer.
         let _ = self.write(rollout, first, pages).await;
     }
@@ -144,8 +143,8 @@ impl Writer {
     async fn write(
         &mut self,
         rollout: ImageRollout,
-        first: Vec<Listed<Device>>,
-        pages: Option<Pages<Device>>,
+        first: Option<Vec<Listed<Device>>>,
+        pages: Pages<Device>,
     ) -> Result<(), Gone> {
         let total =
             rollout.status.as_ref().and_then(|status| status.totals.as_ref()).map_or(0, |totals| totals.devices);
@@ -162,17 +161,21 @@ impl Writer {
     async fn pages(
         &mut self,
         standing: &Standing,
-        first: Vec<Listed<Device>>,
-        pages: Option<Pages<Device>>,
+        first: Option<Vec<Listed<Device>>>,
+        mut pages: Pages<Device>,
     ) -> Result<Option<Refusal>, Gone> {
-        self.page(standing, first).await?;
-        let Some(mut pages) = pages else { return Ok(None) };
+        let mut next = match first {
+            Some(first) => Ok(Some(first)),
+            None => pages.next().await,
+        };
+        pages.resize(PAGE);
         loop {
-            match pages.next().await {
+            match next {
                 Ok(Some(page)) => self.page(standing, page).await?,
                 Ok(None) => return Ok(None),
                 Err(refusal) => return Ok(Some(refusal)),
             }
+            next = pages.next().await;
         }
     }
 

@@ -78,8 +78,6 @@ async fn columns_of_kubectl_get() {
                 ("Message", json!("waiting for a person")),
                 ("Age", Value::Null),
                 // Likewise, and read by lists that are long.
-                ("Policy", json!("myapp")),
-                ("Repository", json!("docker.io/iotistic/myapp")),
                 ("Created", Value::Null),
                 ("Revision", Value::Null),
             ],
@@ -114,7 +112,7 @@ async fn columns_of_kubectl_get() {
             .map(|column| &column["name"])
             .collect();
         let expected = match plural {
-            "imagerollouts" => vec!["Message", "Policy", "Repository", "Created", "Revision"],
+            "imagerollouts" => vec!["Message", "Created", "Revision"],
             "devices" => vec!["Held", "Failure", "Repository", "Also"],
             _ => vec![],
         };
