@@ -1,11 +1,17 @@
 //! What breaks in the middle of it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tranche::api::rollout::Phase;
 
 use super::stage::Stage;
 use crate::support::controlplane::{Component, ControlPlane};
 use crate::support::process::Tranche;
+
+/// A deadline that outlasts the return of the watches, which come back after growing pauses: a device can't report in time what
+/// its gateway hasn't heard of yet.
+fn outlasting() -> Value {
+    json!({"strategy": {"maxConcurrent": 2}, "updateDeadline": "60s"})
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_a_batch() {
@@ -28,7 +34,7 @@ async fn killed_in_the_middle_of_a_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_database_dies_in_the_middle_of_a_batch() {
     let plane = ControlPlane::start();
-    let stage = Stage::set_on(&plane, "etcd", 20, &json!({"strategy": {"maxConcurrent": 2}})).await;
+    let stage = Stage::set_on(&plane, "etcd", 20, &outlasting()).await;
     let rollout = stage.push("v2.0.0").await;
     stage.until(&rollout, "batch 2 under way", |status| status.current_batch == 2).await;
     plane.kill(Component::Etcd);
@@ -42,7 +48,7 @@ async fn the_database_dies_in_the_middle_of_a_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_dies_in_the_middle_of_a_batch() {
     let plane = ControlPlane::start();
-    let stage = Stage::set_on(&plane, "api-server", 20, &json!({"strategy": {"maxConcurrent": 2}})).await;
+    let stage = Stage::set_on(&plane, "api-server", 20, &outlasting()).await;
     let rollout = stage.push("v2.0.0").await;
     stage.until(&rollout, "batch 2 under way", |status| status.current_batch == 2).await;
     plane.kill(Component::ApiServer);
