@@ -5,6 +5,7 @@
 //! the sender. `X-Forwarded-For` goes first, so a proxy that writes `Forwarded` alone must take the other one away.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -62,8 +63,7 @@ impl TrustedProxies {
     }
 
     /// Whether somebody whose word doesn't count says for whom a request is: a proxy that nobody has named, perhaps.
-    #[must_use]
-    pub fn is_unheard(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
+    fn is_unheard(&self, peer: Option<IpAddr>, headers: &HeaderMap) -> bool {
         let says = headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded");
         says && peer.is_some_and(|peer| !self.trusts(peer))
     }
@@ -71,6 +71,26 @@ impl TrustedProxies {
     fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// Says once, for all who come in at one door, that a proxy may be missing among the trusted ones.
+#[derive(Debug, Default)]
+pub struct UnheardProxy {
+    has_warned: AtomicBool,
+}
+
+impl UnheardProxy {
+    /// Looks at a request. `whom`: who comes in at this door, in the plural.
+    pub fn notice(&self, proxies: &TrustedProxies, peer: Option<IpAddr>, headers: &HeaderMap, whom: &str) {
+        if proxies.is_unheard(peer, headers) && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                peer = peer.map(tracing::field::display),
+                "somebody who is no trusted proxy sent X-Forwarded-For or Forwarded, so all {whom} behind it share one \
+                 source's limits: if it is a proxy of yours, name its network with --trusted-proxies (the chart's \
+                 webhook.trustedProxies)"
+            );
+        }
     }
 }
 

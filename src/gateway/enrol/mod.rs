@@ -15,7 +15,6 @@
 //! for that work alone.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -36,7 +35,7 @@ use crate::enrol::hash::KeyHash;
 use crate::enrol::rotation::OVERLAP;
 use crate::server::Peer;
 use crate::server::limits::SourceLimits;
-use crate::server::source::{Source, TrustedProxies};
+use crate::server::source::{Source, TrustedProxies, UnheardProxy};
 
 mod answer;
 mod devices;
@@ -99,8 +98,7 @@ pub struct Enrolments {
     counting: Counting,
     at_once: Semaphore,
     bodies: Semaphore,
-    /// It was said once that a proxy may be missing among the trusted ones.
-    has_warned: AtomicBool,
+    unheard: UnheardProxy,
 }
 
 impl Enrolments {
@@ -113,7 +111,7 @@ impl Enrolments {
             counting: Counting::default(),
             at_once: Semaphore::new(AT_ONCE),
             bodies: Semaphore::new(MAX_BODIES),
-            has_warned: AtomicBool::new(false),
+            unheard: UnheardProxy::default(),
         }
     }
 }
@@ -203,14 +201,7 @@ impl Gateway {
         let limits = &self.enrol.limits;
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
         let proxies = &self.config.enrol.proxies;
-        if proxies.is_unheard(peer, request.headers()) && !self.enrol.has_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                peer = peer.map(tracing::field::display),
-                "somebody who is no trusted proxy sent X-Forwarded-For or Forwarded, so all devices behind it share one \
-                 source's limits: if it is a proxy of yours, name its network with --trusted-proxies (the chart's \
-                 webhook.trustedProxies)"
-            );
-        }
+        self.enrol.unheard.notice(proxies, peer, request.headers(), "devices");
         let source = proxies.source(peer, request.headers());
         let within = match key.filter(|key| self.is_proven(key)) {
             Some(key) => limits.by_key(&key),

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::Request;
 use http::header;
@@ -16,7 +15,7 @@ use parking_lot::Mutex;
 use super::problems::Refusal;
 use crate::server::Peer;
 use crate::server::limits::SourceLimits;
-use crate::server::source::{Source, TrustedProxies};
+use crate::server::source::{Source, TrustedProxies, UnheardProxy};
 
 /// Tokens that are remembered to have been good.
 const MAX_KNOWN: usize = 4096;
@@ -27,8 +26,7 @@ pub(super) struct Door {
     proxies: TrustedProxies,
     hasher: RandomState,
     known: Mutex<HashSet<u64>>,
-    /// It was said once that a proxy may be missing among the trusted ones.
-    has_warned: AtomicBool,
+    unheard: UnheardProxy,
 }
 
 /// Who has come in.
@@ -46,19 +44,14 @@ impl Door {
             proxies,
             hasher: RandomState::new(),
             known: Mutex::default(),
-            has_warned: AtomicBool::new(false),
+            unheard: UnheardProxy::default(),
         }
     }
 
     /// Lets a request in, or not.
     pub(super) fn enter(&self, request: &Request) -> Result<Visitor, Refusal> {
         let peer = request.extensions().get::<Peer>().map(|Peer(address)| address.ip());
-        if self.proxies.is_unheard(peer, request.headers()) && !self.has_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "requests of the REST API name whom they are for, and whoever sends them is no trusted proxy: all of them \
-                 share one source's limits; if it is a proxy of yours, name its network with --trusted-proxies"
-            );
-        }
+        self.unheard.notice(&self.proxies, peer, request.headers(), "callers of the REST API");
         let source = self.proxies.source(peer, request.headers());
         self.limits.request(source).map_err(Refusal::RateLimited)?;
         // Whoever shows nothing guesses nothing, and costs nothing.

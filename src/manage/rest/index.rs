@@ -53,7 +53,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// From the cells of [`COLUMNS`]. `None` if they are not what our kind says.
-    fn read(cells: table::Cells<6>) -> Option<Self> {
+    fn read(cells: table::Cells<{ COLUMNS.len() }>) -> Option<Self> {
         let [name, revision, created, image, phase, batch] = cells;
         Some(Self {
             name: name?,
@@ -140,7 +140,7 @@ impl Kept {
         let selector = whose.selector();
         let selectors: Vec<(&str, &str)> =
             selector.iter().map(|selector| ("fieldSelector", selector.as_str())).collect();
-        if let Some(cells) = page::columns::<ImageRollout, 6>(caller, &selectors, COLUMNS).await? {
+        if let Some(cells) = page::columns::<ImageRollout, { COLUMNS.len() }>(caller, &selectors, COLUMNS).await? {
             return Ok(cells.into_iter().filter_map(readable).collect());
         }
         let all = Pages::<Seen>::of::<ImageRollout>(caller, &selectors).all().await?;
@@ -177,7 +177,7 @@ impl Kept {
         let named: HashMap<&str, &Seen> = read.iter().map(|seen| (seen.metadata.name.as_str(), &**seen)).collect();
         entries.retain_mut(|entry| {
             if let Some(seen) = named.get(entry.name.as_str()) {
-                *entry = Entry::of(seen);
+                entry.repository = Some(seen.spec.image.repository.clone());
             }
             entry.has_in_name(text)
         });
@@ -221,7 +221,7 @@ impl Kept {
     }
 }
 
-fn readable(cells: table::Cells<6>) -> Option<Entry> {
+fn readable(cells: table::Cells<{ COLUMNS.len() }>) -> Option<Entry> {
     let name = cells[0].clone().unwrap_or_default();
     let entry = Entry::read(cells);
     if entry.is_none() {
@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    fn cells(phase: Option<&str>, batch: Option<&str>) -> table::Cells<6> {
+    fn cells(phase: Option<&str>, batch: Option<&str>) -> table::Cells<{ COLUMNS.len() }> {
         let [name, revision, created] = ["app-1", "7", "2026-01-02T03:04:05Z"].map(|text| Some(text.to_owned()));
         let image = phase.map(|_| "docker.io/acme/app:v1".to_owned());
         [name, revision, created, image, phase.map(str::to_owned), batch.map(str::to_owned)]
